@@ -22,7 +22,7 @@ def free_port():
 
 
 def wait_until(condition, timeout, what):
-    """Polls condition() until it returns something true, and returns that; AssertionError with `what` after timeout seconds.
+    """Polls condition() until it returns something true, and returns that; AssertionError after timeout seconds.
 
     `what` is a string or a function that makes one (so that it can hold the newest log lines).
     """
@@ -99,7 +99,10 @@ def running(args, folder, name="process", **kwargs):
 
 
 def python(*args, timeout=30, env=None, cwd=ROOT):
-    """Runs the tests' own Python with args; returns CompletedProcess (text). The bound also ends a hanging taosws call."""
+    """Runs the tests' own Python with args; returns CompletedProcess (text).
+
+    TimeoutExpired after timeout seconds, which also ends a taosws call that hangs.
+    """
     return subprocess.run(
         [sys.executable, *map(str, args)],
         cwd=cwd,
