@@ -1,0 +1,778 @@
+#!/usr/bin/env python3
+"""Polls TDengine for the last second of rows and serves them as live Perspective tables.
+
+    python perspective_server.py [--dataset stocks|meters|all] [--dsn DSN] [--interval MS] [--limit N] [--port P]
+
+A reader process of its own talks to TDengine, because taosws holds Python's interpreter lock while it waits: a slow,
+silent or dead database never stalls a viewer. Rows that were shown already are left out; the rest goes into a
+Perspective table with a limit, which browsers read and subscribe to at /websocket. They may look, not touch.
+"""
+
+import argparse
+import asyncio
+import base64
+import concurrent.futures
+import contextlib
+import datetime
+import hashlib
+import ipaddress
+import json
+import logging
+import multiprocessing
+import os
+import pathlib
+import re
+import signal
+import socket
+import sys
+import time
+import urllib.parse
+
+import perspective
+import taosws
+import tornado.httpserver
+import tornado.ioloop
+import tornado.web
+import tornado.websocket
+from perspective.handlers.tornado import PerspectiveTornadoHandler
+
+DEFAULT_DSN = "ws://root:taosdata@localhost:6041"
+HERE = pathlib.Path(__file__).resolve().parent
+CDN = "https://cdn.jsdelivr.net/npm/"
+LOG = logging.getLogger("perspective_server")
+
+# Per dataset: database, table, its time column, what else tells rows of equal time apart, the Perspective table's
+# name, and its columns with their types. INT UNSIGNED does not fit Perspective's 32-bit integer, float holds it.
+DATASETS = {
+    "stocks": {
+        "database": "stocks",
+        "table": "stocks_values",
+        "time": "timestamp",
+        "subtable": None,
+        "name": "stock_values",
+        "columns": {
+            "timestamp": "datetime",
+            "ticker": "string",
+            "client": "string",
+            "open": "float",
+            "high": "float",
+            "low": "float",
+            "close": "float",
+            "volume": "float",
+            "date": "datetime",
+        },
+    },
+    "meters": {
+        "database": "power",
+        "table": "meters",
+        "time": "ts",
+        "subtable": "tbname",
+        "name": "meters_values",
+        "columns": {
+            "ts": "datetime",
+            "current": "float",
+            "voltage": "integer",
+            "phase": "float",
+            "groupid": "integer",
+            "location": "string",
+            "tbname": "string",
+        },
+    },
+}
+
+WINDOW_MS = 1000  # each poll asks for the last second, or back to the last poll that succeeded
+REMEMBERED = 300_000  # keys of rows shown that are remembered, or --limit if that is more
+LATE_CHECK_S = 1  # how often rows are looked for that were stored later than WINDOW_MS after their timestamp
+STALE_S = 5
+CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
+READ_TIMEOUT_S = 6  # taosws' own limit for one reply
+UNITS_PER_MS = {"ms": 1, "us": 10**3, "ns": 10**6}
+
+# What a viewer may ask, by the field number of Request in perspective.proto: see and subscribe. A session may also
+# make a port (5, the viewer does so by itself), which without table_update changes nothing.
+ALLOWED = {
+    3: "get_features", 4: "get_hosted_tables", 5: "table_make_port", 6: "table_make_view", 7: "table_schema",
+    8: "table_size", 9: "table_validate_expr", 10: "view_column_paths", 11: "view_delete", 12: "view_dimensions",
+    13: "view_expression_schema", 14: "view_get_config", 15: "view_schema", 16: "view_to_arrow",
+    17: "server_system_info", 18: "view_collapse", 19: "view_expand", 20: "view_get_min_max", 21: "view_on_update",
+    22: "view_remove_on_update", 23: "view_set_depth", 24: "view_to_columns_string", 25: "view_to_csv",
+    26: "view_to_rows_string", 29: "table_on_delete", 30: "table_remove_delete", 34: "view_on_delete",
+    35: "view_remove_delete", 36: "view_to_ndjson_string", 37: "remove_hosted_tables_update",
+}  # fmt: skip
+DENIED = {27: "make_table", 28: "table_delete", 31: "table_remove", 32: "table_replace", 33: "table_update"}
+OF_A_VIEW = {10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26, 34, 35, 36}
+MAX_MESSAGE = 256 * 1024  # bytes of one request
+MAX_VIEWS = 32  # per connection
+MAX_UNSENT = 32 * 1024 * 1024  # bytes waiting for a viewer that reads too slowly
+PING_S = 20  # between pings, and the time to answer one
+
+
+# The reader: a process of its own, which alone talks to TDengine
+
+
+def read_tables(pipe, dsn):
+    """The reader: gets (database, SQL), tells ("rows", units per ms, columns) or ("failed", text).
+
+    SQL's first column must be CAST(time AS BIGINT). One connection for all; after a failure the next request connects
+    anew. It ends when the server is gone, or by SIGALRM when a call hangs.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to both processes, the server decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    connection, precisions = None, {}
+
+    def query(sql):
+        signal.alarm(CALL_LIMIT_S)  # its default action ends the process, whoever holds the interpreter lock
+        try:
+            return list(connection.query(sql))
+        finally:
+            signal.alarm(0)
+
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            database, sql = pipe.recv()  # bound: the server, which closes the pipe when it ends
+            try:
+                if connection is None:
+                    signal.alarm(CALL_LIMIT_S)
+                    connection, precisions = taosws.connect(dsn), {}
+                if database not in precisions:
+                    rows = query(f"SELECT `precision` FROM information_schema.ins_databases WHERE name = '{database}'")
+                    precisions[database] = UNITS_PER_MS[rows[0][0]] if rows else None
+                rows = query(sql)
+                pipe.send(("rows", precisions[database], [list(column) for column in zip(*rows, strict=True)]))
+            except taosws.Error as error:
+                connection = None
+                pipe.send(("failed", str(error)))
+
+
+class TDengineError(Exception):
+    """What TDengine or the way to it answered, in one line."""
+
+
+class Reader:
+    """The server's side of the reader: one request at a time, and a new process when the old one has died or hangs."""
+
+    def __init__(self, dsn):
+        self.dsn, self.process = dsn, None
+        self.turn = asyncio.Lock()
+        self.thread = concurrent.futures.ThreadPoolExecutor(1, "reader")
+
+    def start(self):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other_end = context.Pipe()
+        self.process = context.Process(target=read_tables, args=(other_end, self.dsn), daemon=True, name="reader")
+        self.process.start()
+        other_end.close()
+
+    def exchange(self, *request):
+        """Runs in a thread: unpickling stays off the event loop too. Bound: CALL_LIMIT_S + 2 seconds."""
+        if self.process is None:
+            self.start()
+        try:
+            self.pipe.send(request)
+            if not self.pipe.poll(CALL_LIMIT_S + 2):
+                raise EOFError
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            self.stop()
+            return "failed", "no answer from TDengine: the reader process was replaced"
+
+    async def ask(self, database, sql):
+        """(units per ms, columns as lists) of a SELECT; TDengineError when it failed."""
+        async with self.turn:
+            loop = asyncio.get_running_loop()
+            kind, *answer = await loop.run_in_executor(self.thread, self.exchange, database, sql)
+        if kind == "failed":
+            raise TDengineError(answer[0])
+        return answer
+
+    def stop(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.join(1)
+            self.pipe.close()
+            self.process = None
+
+
+# The feed: from one table of TDengine into one Perspective table, each row once
+
+
+class Shown:
+    """The keys of the rows that were shown, by second, so that the oldest can be forgotten."""
+
+    def __init__(self, remembered):
+        self.remembered, self.seconds, self.count = remembered, {}, 0
+
+    def add(self, second, key):
+        """True when the key is new."""
+        keys = self.seconds.setdefault(second, set())
+        before = len(keys)
+        keys.add(key)
+        self.count += len(keys) - before
+        return len(keys) > before
+
+    def forget(self):
+        """Drops the oldest seconds while there are too many keys; the first second that is known in full, or None."""
+        first = None
+        for second in sorted(self.seconds):
+            if self.count <= self.remembered or len(self.seconds) == 1:
+                break
+            self.count -= len(self.seconds.pop(second))
+            first = second + 1
+        return first
+
+    def forget_missing(self, keys):
+        """Forgets what is not among keys (rows that were deleted or dropped with their table)."""
+        self.seconds = {second: known & keys for second, known in self.seconds.items()}
+        self.count = sum(map(len, self.seconds.values()))
+
+
+class Feed:
+    """Polls one dataset's table and feeds its Perspective table; counts what /healthz tells."""
+
+    def __init__(self, dataset, database, reader, client, writer, limit):
+        self.name, self.columns, self.database = dataset["name"], dataset["columns"], database
+        self.time, self.subtable = f"`{dataset['time']}`", dataset["subtable"]
+        self.source = f"{database}.{dataset['table']}"
+        self.reader, self.client, self.writer, self.limit = reader, client, writer, limit
+        expressions = [
+            column
+            if column == self.subtable
+            else f"CAST(`{column}` AS BIGINT)"
+            if kind == "datetime"
+            else f"`{column}`"
+            for column, kind in self.columns.items()
+        ]
+        self.select = f"SELECT {', '.join(expressions)} FROM {self.source}"
+        self.shown = Shown(max(limit, REMEMBERED))
+        self.table = self.since_ms = self.newest_ms = self.error = None
+        self.succeeded_at = time.monotonic()  # start of the last poll that succeeded; at first, of the server
+        self.checked_at = self.retry_at = self.row_at = 0.0
+        self.rows = self.polls = self.failed_polls = self.full_polls = self.reconnects = 0
+        self.arrivals = [(self.succeeded_at, 0)]  # (when, rows in all) of the last seconds
+
+    async def poll(self):
+        """One tick: reads, shows what is new. Never two at a time: PeriodicCallback awaits it."""
+        started = time.monotonic()
+        if started < self.retry_at:
+            return
+        self.polls += 1
+        try:
+            await self.read(started)
+        except TDengineError as error:
+            self.failed_polls += 1
+            self.retry_at = time.monotonic() + 0.5
+            if self.error is None:
+                LOG.warning("%s: waiting for TDengine (%s)", self.source, error)
+            self.error = str(error)
+            return
+        if self.error is not None:
+            self.reconnects += 1
+            LOG.info("%s: TDengine answers again", self.source)
+        self.error, self.succeeded_at = None, started
+
+    async def read(self, started):
+        passed_ms = int((started - self.succeeded_at) * 1000)
+        if self.since_ms is None:  # rows from before the server's start are not asked for later
+            _, ((now_ms,),) = await self.reader.ask(self.database, "SELECT CAST(NOW() AS BIGINT)")
+            self.since_ms = now_ms - passed_ms - WINDOW_MS
+        stored = known = None
+        if started - self.checked_at > LATE_CHECK_S and self.table:
+            known, stored = self.shown.count, await self.count()
+            self.checked_at = started
+        # after a pause the window reaches back to the last poll that succeeded
+        window_ms = WINDOW_MS if passed_ms < WINDOW_MS else passed_ms + WINDOW_MS
+        await self.show(f"{self.time} >= NOW() - {window_ms}a")
+        if stored is not None and (stored > self.shown.count or stored < known):
+            # rows came late (a producer sent what it had kept), or rows are gone: look at all that is remembered
+            await self.show(f"{self.time} >= {self.since_ms * self.units_per_ms}", whole=True)
+
+    async def count(self):
+        sql = f"SELECT COUNT(*) FROM {self.source} WHERE {self.time} >= {self.since_ms * self.units_per_ms}"
+        _, columns = await self.reader.ask(self.database, sql)
+        return columns[0][0]
+
+    async def show(self, where, whole=False):
+        """Reads the newest rows that match, puts those that were not shown yet into the table, oldest first."""
+        sql = f"{self.select} WHERE {where} ORDER BY {self.time} DESC LIMIT {self.limit}"
+        self.units_per_ms, columns = await self.reader.ask(self.database, sql)
+        times = columns[0] if columns else []
+        keys = list(zip(times, columns[-1], strict=True)) if self.subtable and columns else times
+        if len(times) == self.limit:
+            self.full_polls += 1
+            if whole:  # what is older does not fit the limit and will not be shown
+                self.since_ms = times[-1] // self.units_per_ms + 1
+        elif whole:
+            self.shown.forget_missing(set(keys))
+        per_s = self.units_per_ms * 1000
+        first_ms = self.since_ms * self.units_per_ms
+        new = [
+            k
+            for k in range(len(keys) - 1, -1, -1)
+            if times[k] >= first_ms and self.shown.add(times[k] // per_s, keys[k])
+        ]
+        if (first := self.shown.forget()) is not None:
+            self.since_ms = max(self.since_ms, first * 1000)
+        if new:
+            batch = {}
+            for (column, kind), values in zip(self.columns.items(), columns, strict=True):
+                batch[column] = [values[k] for k in new]
+                if kind == "datetime":
+                    batch[column] = [value if value is None else value // self.units_per_ms for value in batch[column]]
+            await asyncio.get_running_loop().run_in_executor(self.writer, self.put, batch)
+            self.note(len(new), times[0] // self.units_per_ms)
+
+    def put(self, batch):
+        """Runs in the one writer thread: concurrent writes would lose rows, and the event loop stays free."""
+        if self.table is None:
+            # Hosted with its first rows: an empty table with grouped views freezes the engine when rows arrive.
+            # Arrow bytes carry the types, which a table made of plain columns would have to guess.
+            first = perspective.Server().new_local_client().table(self.columns)
+            first.update(batch)
+            arrow = first.view(columns=list(self.columns)).to_arrow()
+            self.table = self.client.table(arrow, limit=self.limit, name=self.name)
+        else:
+            self.table.update(batch)
+
+    def note(self, rows, newest_ms):
+        now = time.monotonic()
+        self.rows, self.row_at = self.rows + rows, now
+        self.newest_ms = max(newest_ms, self.newest_ms or 0)
+        self.arrivals = [(when, total) for when, total in self.arrivals if now - when < 5] + [(now, self.rows)]
+
+    def status(self):
+        if not self.rows:
+            return "waiting"
+        return "ok" if time.monotonic() - self.row_at < STALE_S else "stale"
+
+    def health(self):
+        now = time.monotonic()
+        when, total = next(((w, t) for w, t in self.arrivals if now - w < 5), (now - 5, self.rows))
+        newest = self.newest_ms and datetime.datetime.fromtimestamp(self.newest_ms / 1000, datetime.UTC)
+        return {
+            "status": self.status(),
+            "rows": self.rows,
+            "rows_per_s": round((self.rows - total) / max(now - when, 0.25), 1),
+            "newest": newest and newest.isoformat(timespec="milliseconds"),
+            "age_ms": newest and round(time.time() * 1000 - self.newest_ms),
+            "polls": self.polls,
+            "failed_polls": self.failed_polls,
+            "full_polls": self.full_polls,
+            "reconnects": self.reconnects,
+            "error": self.error,
+        }
+
+
+# The viewers' side: what they may ask, and the pages
+
+
+def varint(message, at):
+    """A protobuf varint of at most 64 bits: (value, position after it); ValueError when there is none."""
+    value = 0
+    for k in range(10):
+        if at + k >= len(message):
+            break
+        value |= (message[at + k] & 127) << 7 * k
+        if message[at + k] < 128:
+            return value, at + k + 1
+    raise ValueError("half a message")
+
+
+def fields(message):
+    """A protobuf message's fields as (number, int or bytes); ValueError for anything but varints and bytes."""
+    at = 0
+    while at < len(message):
+        tag, at = varint(message, at)
+        value, at = varint(message, at)
+        if tag & 7 == 2:
+            value, at = message[at : at + value], at + value
+            if at > len(message):
+                raise ValueError("half a message")
+        elif tag & 7 != 0:
+            raise ValueError("not a request of Perspective's")
+        yield tag >> 3, value
+
+
+def parse_request(message):
+    """(kind, entity id, body) of a Request; ValueError when it isn't exactly one request."""
+    if not isinstance(message, bytes):
+        raise ValueError("a text message")
+    found = list(fields(message))
+    head = {number: value for number, value in found if number in (1, 2)}
+    kinds = [(number, value) for number, value in found if number not in (1, 2)]
+    if len(kinds) != 1 or len(found) != len(head) + 1 or not isinstance(kinds[0][1], bytes):
+        raise ValueError("not a request of Perspective's")
+    return kinds[0][0], head.get(2, b""), kinds[0][1]
+
+
+class Viewers:
+    """Who is connected, and who may be."""
+
+    def __init__(self, max_viewers, host, allow_origins, file_origin):
+        self.connected, self.max_viewers = set(), max_viewers
+        self.views = {}  # id of each open view: its connection
+        self.allow_origins = {origin.rstrip("/").lower() for origin in allow_origins}
+        self.file_origin = file_origin
+        self.own_names = {host.lower(), socket.gethostname().lower()}
+
+    def may_come_from(self, origin, host):
+        """Whether a page of this origin may connect to us, whom it called by the Host header `host`.
+
+        Not just "origin equals host": a hostile name can be made to point at 127.0.0.1 (DNS rebinding).
+        """
+        origin = origin.lower()
+        if origin == "null":
+            return self.file_origin  # pages opened from disk
+        if origin in self.allow_origins:
+            return True
+        try:
+            parts = urllib.parse.urlsplit(origin)
+            name, _ = parts.hostname, parts.port
+        except ValueError:
+            return False
+        if parts.scheme not in ("http", "https") or not name or origin != f"{parts.scheme}://{parts.netloc}":
+            return False
+        if parts.username is not None:
+            return False
+        if name in ("localhost", "127.0.0.1", "::1"):
+            return True
+        return parts.netloc == host.lower() and (name in self.own_names or is_address(name))
+
+
+def is_address(name):
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(name))
+    return False
+
+
+class ViewerHandler(PerspectiveTornadoHandler):
+    """Perspective's handler for viewers that may look, not touch, and that can't use up the server."""
+
+    def initialize(self, perspective_server, executor, viewers):
+        super().initialize(perspective_server=perspective_server, executor=executor)
+        self.viewers, self.session, self.refused = viewers, None, False
+
+    def set_default_headers(self):
+        self.clear_header("Server")
+
+    def check_origin(self, origin):
+        return self.viewers.may_come_from(origin, self.request.host)
+
+    async def get(self):
+        if len(self.viewers.connected) >= self.viewers.max_viewers:
+            self.set_status(503)
+            self.finish("too many viewers, see --max-viewers\n")
+            return
+        await super().get()
+
+    def open(self):
+        self.viewers.connected.add(self)
+        self.peer = "{}:{}".format(*self.request.connection.context.address[:2])
+        self.unsent = 0
+        self.turn = asyncio.Lock()
+        self.session = self.server.new_session(lambda message: self.loop.add_callback(self.send, message))
+
+    def send(self, message):
+        """Sends unless the viewer reads too slowly: Tornado would keep what it doesn't take, without a bound."""
+        if self.unsent + len(message) > MAX_UNSENT:
+            self.refuse(1013, "reads too slowly")
+            return
+        with contextlib.suppress(tornado.websocket.WebSocketClosedError):
+            self.unsent += len(message)
+            self.write_message(message, binary=True).add_done_callback(lambda done: self.sent(len(message), done))
+
+    def sent(self, size, done):
+        self.unsent -= size
+        done.cancelled() or done.exception()  # looked at: a connection that is lost is no error here
+
+    def refuse(self, code, reason):
+        """Closes the connection, once, with one line in the log; what it still sends is not looked at."""
+        if not self.refused:
+            self.refused = True
+            LOG.warning("viewer %s refused: %s", self.peer, reason)
+            self.close(code, reason)
+
+    def refusal(self, message):
+        """Why a message may not reach the engine, or None."""
+        try:
+            kind, entity, body = parse_request(message)
+            if kind not in ALLOWED:
+                return f"request kind {DENIED.get(kind, 'unknown')} ({kind})"
+            if kind == 6:
+                view = dict(fields(body)).get(1)
+                if not isinstance(view, bytes) or len(view) < 8 or view in self.viewers.views:
+                    return "request kind table_make_view (6) without a view id of its own"
+                if sum(owner is self for owner in self.viewers.views.values()) == MAX_VIEWS:
+                    return f"more than {MAX_VIEWS} views"
+                self.viewers.views[view] = self
+            elif kind in OF_A_VIEW:
+                if self.viewers.views.get(entity, self) is not self:
+                    return f"request kind {ALLOWED[kind]} ({kind}) for a view of another connection"
+                if kind == 11:
+                    self.viewers.views.pop(entity, None)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    async def on_message(self, message):
+        """Tornado reads a connection's next message after this one's end: the order is kept, a flood waits outside."""
+        if self.refused:
+            return
+        if reason := self.refusal(message):
+            self.refuse(1008, reason)
+            return
+        async with self.turn:
+            try:
+                await asyncio.wrap_future(self.executor.submit(self.session.handle_request, message))
+            except Exception as error:  # whatever the engine says of a broken request concerns this viewer only
+                self.refuse(1008, f"request failed: {str(error)[:80]}")
+
+    def on_close(self):
+        self.viewers.connected.discard(self)
+        if self.session is not None:
+            asyncio.get_running_loop().create_task(self.end())
+
+    async def end(self):
+        async with self.turn:  # bound: one request; then the engine drops the session's views
+            await asyncio.wrap_future(self.executor.submit(self.session.close))
+        for view in [view for view, owner in self.viewers.views.items() if owner is self]:
+            del self.viewers.views[view]
+
+
+class Plain(tornado.web.RequestHandler):
+    """What all answers share: no version banner, no guessing of types, errors of one line."""
+
+    def set_default_headers(self):
+        self.clear_header("Server")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.set_header("Cache-Control", "no-cache")
+
+    def write_error(self, status_code, **_):
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(f"{status_code} {self._reason}\n")
+
+
+class NotFound(Plain):
+    def prepare(self):
+        raise tornado.web.HTTPError(404)
+
+
+class PageHandler(Plain):
+    """prsp-viewer.html, with a Content-Security-Policy that lets it run its own scripts and nothing else."""
+
+    def initialize(self, packages):
+        self.packages = packages
+
+    def get(self):
+        page = (HERE / "prsp-viewer.html").read_bytes()
+        scripts = re.findall(rb"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", page, re.DOTALL)
+        hashes = " ".join(
+            f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in scripts
+        )
+        cdn = "" if self.packages.is_dir() else " " + CDN.split("/npm/")[0]
+        sockets = ""
+        # the page's own address, and the one that ?server= names
+        for host in (self.request.host, self.get_query_argument("server", "")):
+            if re.fullmatch(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?", host):
+                sockets += f" ws://{host} wss://{host} http://{host} https://{host}"
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header(
+            "Content-Security-Policy",
+            f"default-src 'none'; script-src 'self' 'wasm-unsafe-eval' {hashes}{cdn}; "
+            f"style-src 'self' 'unsafe-inline'{cdn}; img-src 'self' data: blob:; font-src 'self' data:{cdn}; "
+            f"connect-src 'self'{sockets}{cdn}; "
+            "worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+        )
+        self.finish(page)
+
+
+class HealthHandler(Plain):
+    """State of the feeds as JSON; pages that may open the WebSocket may read it too."""
+
+    def initialize(self, feeds, viewers):
+        self.feeds, self.viewers = feeds, viewers
+
+    def get(self):
+        origin = self.request.headers.get("Origin")
+        if origin and self.viewers.may_come_from(origin, self.request.host):
+            self.set_header("Access-Control-Allow-Origin", origin)
+            self.set_header("Vary", "Origin")
+        tables = {feed.name: feed.health() for feed in self.feeds}
+        states = [table["status"] for table in tables.values()]
+        status = next((state for state in ("waiting", "stale") if state in states), "ok")
+        self.finish({"status": status, "tables": tables, "viewers": len(self.viewers.connected)})
+
+
+class PackageHandler(Plain, tornado.web.StaticFileHandler):
+    """The viewer's packages from node_modules in the CDN's path layout, or a redirect to the CDN."""
+
+    async def get(self, path, include_body=True):
+        match = re.fullmatch(
+            r"(@perspective-dev/[a-z0-9-]+)@(\d+\.\d+\.\d+)/((?:[\w@-][\w.@-]*/)*[\w@-][\w.@-]*)", path
+        )
+        if match is None:
+            raise tornado.web.HTTPError(404)
+        name, version, file = match.groups()
+        installed = None
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            installed = json.loads(pathlib.Path(self.root, name, "package.json").read_bytes())["version"]
+        if installed != version:
+            self.redirect(CDN + path)
+            return
+        await super().get(f"{name}/{file}", include_body)
+
+    @classmethod
+    def get_absolute_path(cls, root, path):
+        return os.path.realpath(os.path.join(root, path))  # so that links out of node_modules are noticed below
+
+    def validate_absolute_path(self, root, absolute_path):
+        return super().validate_absolute_path(os.path.realpath(root), absolute_path)
+
+    def set_extra_headers(self, path):
+        self.set_header("Cache-Control", "public, max-age=31536000, immutable")  # the address holds the version
+
+
+def make_app(server, executor, viewers, feeds, packages, prefix=""):
+    """The Tornado application: `prefix`/ the page, /websocket, /healthz and /npm/."""
+    prefix = re.escape(prefix)
+    return tornado.web.Application(
+        [
+            (rf"{prefix}/", PageHandler, {"packages": packages}),
+            (rf"{prefix}/healthz", HealthHandler, {"feeds": feeds, "viewers": viewers}),
+            (rf"{prefix}/npm/(.*)", PackageHandler, {"path": str(packages)}),
+            (
+                rf"{prefix}/websocket",
+                ViewerHandler,
+                {"perspective_server": server, "executor": executor, "viewers": viewers},
+            ),
+        ],
+        default_handler_class=NotFound,
+        websocket_max_message_size=MAX_MESSAGE,
+        websocket_ping_interval=PING_S,
+        websocket_ping_timeout=PING_S,
+    )
+
+
+# Options, and how the parts are put together
+
+
+def split_dsn(dsn, password_file):
+    """The DSN with time limits, how to show it (no secrets), its database or ''. ValueError when it is unusable."""
+    parts = urllib.parse.urlsplit(dsn)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError("a DSN looks like ws://USER:PASSWORD@HOST:6041")
+    user, password = parts.username or "root", parts.password or "taosdata"
+    if password_file:
+        password = urllib.parse.quote(pathlib.Path(password_file).read_text().rstrip("\r\n"), safe="")
+    # one quick try to connect: the next poll tries again
+    limits = {"read_timeout": READ_TIMEOUT_S, "conn_timeout": READ_TIMEOUT_S, "conn_retries": 1}
+    limits |= {"retry_backoff_ms": 100, "retry_backoff_max_ms": 200}
+    query = urllib.parse.urlencode(limits | dict(urllib.parse.parse_qsl(parts.query)))
+    address = f"{'[' + parts.hostname + ']' if ':' in parts.hostname else parts.hostname}:{parts.port or 6041}"
+    full = f"{parts.scheme}://{user}:{password}@{address}?{query}"
+    return full, f"{parts.scheme}://{address}", parts.path.strip("/")
+
+
+def whole_number(least, most):
+    def parse(text):
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def identifier(text):
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a name (letters, digits, _; at most 64)")
+    return text.lower()
+
+
+def origin(text):
+    if not re.fullmatch(r"https?://[^/?#@\s]+/?", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not an origin such as https://demo.example")
+    return text
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message} (--help tells more)\n")
+
+
+def parse_arguments(argv=None):
+    parser = Parser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    add = parser.add_argument
+    add("--dataset", choices=[*DATASETS, "all"], default="stocks", help="which tables (default: stocks)")
+    add("--dsn", default=os.environ.get("TDENGINE_DSN") or DEFAULT_DSN, help=f"default: $TDENGINE_DSN or {DEFAULT_DSN}")
+    add("--password-file", metavar="FILE", help="holds the password for the DSN, which then needs none")
+    add("--database", type=identifier, help="default: the DSN's, or else the dataset's own")
+    add("--interval", type=whole_number(10, 60_000), default=250, metavar="MS", help="between polls (default: 250)")
+    add("--limit", type=whole_number(1, 10**8), default=1000, metavar="N", help="rows a table holds (default: 1000)")
+    add("--host", default="127.0.0.1", metavar="H", help="address to listen on (default: 127.0.0.1)")
+    add("--port", type=whole_number(0, 65535), default=8080, metavar="P", help="default: 8080")
+    add("--allow-origin", type=origin, action="append", default=[], metavar="ORIGIN", help="pages that may connect too")
+    add("--no-file-origin", action="store_true", help="refuse pages opened from disk")
+    add("--max-viewers", type=whole_number(0, 10**5), default=200, metavar="N", help="connections (default: 200)")
+    add("--log-level", choices=["debug", "info", "warning", "error"], default="info", help="default: info")
+    args = parser.parse_args(argv)
+    try:
+        args.dsn, args.server, args.dsn_database = split_dsn(args.dsn, args.password_file)
+        args.dsn_database = args.dsn_database and identifier(args.dsn_database)
+    except (ValueError, OSError, argparse.ArgumentTypeError) as error:
+        parser.error(f"unusable DSN or password file: {error}")
+    return args
+
+
+async def serve(args):
+    """Runs until SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = perspective.Server()
+    client = server.new_local_client()
+    reader = Reader(args.dsn)
+    writer = concurrent.futures.ThreadPoolExecutor(1, "writer")
+    executor = concurrent.futures.ThreadPoolExecutor(4, "viewers")
+    viewers = Viewers(args.max_viewers, args.host, args.allow_origin, not args.no_file_origin)
+    chosen = DATASETS.values() if args.dataset == "all" else [DATASETS[args.dataset]]
+    feeds = [
+        Feed(each, args.database or args.dsn_database or each["database"], reader, client, writer, args.limit)
+        for each in chosen
+    ]
+    app = make_app(server, executor, viewers, feeds, HERE / "node_modules")
+    http = tornado.httpserver.HTTPServer(app)
+    http.listen(args.port, args.host)
+    port = next(iter(http._sockets.values())).getsockname()[1]
+    LOG.info("page at http://%s:%s/, polling %s every %s ms", args.host, port, args.server, args.interval)
+    polls = [tornado.ioloop.PeriodicCallback(feed.poll, args.interval) for feed in feeds]
+    for poll in polls:
+        poll.start()
+    await stop.wait()
+    for poll in polls:
+        poll.stop()
+    http.stop()
+    for viewer in list(viewers.connected):
+        viewer.close(1001, "server stops")
+    await asyncio.sleep(0.1)  # for the close frames
+    reader.stop()
+
+
+def main():
+    args = parse_arguments()
+    logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("tornado.access").setLevel(logging.ERROR)
+    status = 0
+    try:
+        asyncio.run(serve(args))
+    except OSError as error:
+        print(
+            f"perspective_server.py: can't listen on {args.host}:{args.port} ({error.strerror}): choose another --port",
+            file=sys.stderr,
+        )
+        status = 1
+    sys.stderr.flush()
+    os._exit(status)  # not waiting for threads of the engine, which nothing could end
+
+
+if __name__ == "__main__":
+    main()
