@@ -11,11 +11,13 @@ Perspective table with a limit, which browsers read and subscribe to at /websock
 import argparse
 import asyncio
 import base64
+import collections
 import concurrent.futures
 import contextlib
 import datetime
 import hashlib
 import ipaddress
+import itertools
 import json
 import logging
 import multiprocessing
@@ -24,6 +26,7 @@ import pathlib
 import re
 import signal
 import socket
+import ssl
 import sys
 import time
 import urllib.parse
@@ -32,6 +35,7 @@ import perspective
 import taosws
 import tornado.httpserver
 import tornado.ioloop
+import tornado.netutil
 import tornado.web
 import tornado.websocket
 from perspective.handlers.tornado import PerspectiveTornadoHandler
@@ -81,9 +85,11 @@ DATASETS = {
 }
 
 WINDOW_MS = 1000  # each poll asks for the last second, or back to the last poll that succeeded
-REMEMBERED = 300_000  # keys of rows shown that are remembered, or --limit if that is more
-LATE_CHECK_S = 1  # how often rows are looked for that were stored later than WINDOW_MS after their timestamp
-STALE_S = 5
+CHECK_S = 1  # how often rows are looked for that were stored more than WINDOW_MS after their timestamp
+REMEMBERED_ROWS, REMEMBERED_S = 300_000, 10_000  # bounds of what is remembered of the rows that were shown
+LAG_MS = 60  # between a full interval and our poll
+RETRY_S = 0.5  # after a poll that failed
+STALE_S = 5  # without a new row
 CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
 READ_TIMEOUT_S = 6  # taosws' own limit for one reply
 UNITS_PER_MS = {"ms": 1, "us": 10**3, "ns": 10**6}
@@ -121,11 +127,15 @@ def read_tables(pipe, dsn):
     connection, precisions = None, {}
 
     def query(sql):
+        rows = []
         signal.alarm(CALL_LIMIT_S)  # its default action ends the process, whoever holds the interpreter lock
-        try:
-            return list(connection.query(sql))
-        finally:
-            signal.alarm(0)
+        result = connection.query(sql)
+        while some := list(itertools.islice(result, 4096)):
+            rows += some
+            pipe.send(("reading",))
+            signal.alarm(CALL_LIMIT_S)
+        signal.alarm(0)
+        return rows
 
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
@@ -140,7 +150,8 @@ def read_tables(pipe, dsn):
                 rows = query(sql)
                 pipe.send(("rows", precisions[database], [list(column) for column in zip(*rows, strict=True)]))
             except taosws.Error as error:
-                connection = None
+                signal.alarm(0)
+                connection = None  # one that failed once is never used again
                 pipe.send(("failed", str(error)))
 
 
@@ -164,17 +175,19 @@ class Reader:
         other_end.close()
 
     def exchange(self, *request):
-        """Runs in a thread: unpickling stays off the event loop too. Bound: CALL_LIMIT_S + 2 seconds."""
+        """Runs in a thread: unpickling stays off the event loop too. Bound: CALL_LIMIT_S + 2 without any message."""
         if self.process is None:
             self.start()
         try:
             self.pipe.send(request)
-            if not self.pipe.poll(CALL_LIMIT_S + 2):
-                raise EOFError
-            return self.pipe.recv()
+            while self.pipe.poll(CALL_LIMIT_S + 2):
+                message = self.pipe.recv()
+                if message[0] != "reading":
+                    return message
+            raise EOFError
         except (EOFError, OSError):
             self.stop()
-            return "failed", "no answer from TDengine: the reader process was replaced"
+            return "failed", "the reader process ended or hung, a new one is started"
 
     async def ask(self, database, sql):
         """(units per ms, columns as lists) of a SELECT; TDengineError when it failed."""
@@ -197,58 +210,51 @@ class Reader:
 
 
 class Shown:
-    """The keys of the rows that were shown, by second, so that the oldest can be forgotten."""
+    """The keys of the rows that were shown, by second of their timestamp, so that the oldest can be forgotten."""
 
-    def __init__(self, remembered):
-        self.remembered, self.seconds, self.count = remembered, {}, 0
+    def __init__(self):
+        self.seconds, self.total = {}, 0
+
+    def has(self, second, key):
+        return key in self.seconds.get(second, ())
 
     def add(self, second, key):
-        """True when the key is new."""
-        keys = self.seconds.setdefault(second, set())
-        before = len(keys)
-        keys.add(key)
-        self.count += len(keys) - before
-        return len(keys) > before
+        self.seconds.setdefault(second, set()).add(key)
+        self.total += 1
 
-    def forget(self):
-        """Drops the oldest seconds while there are too many keys; the first second that is known in full, or None."""
+    def keep_only(self, second, keys):
+        known = self.seconds.get(second, set())
+        self.total -= len(known - keys)
+        known &= keys
+
+    def counts(self, first):
+        return {second: len(keys) for second, keys in self.seconds.items() if second >= first and keys}
+
+    def forget_oldest(self):
+        """Keeps to the bounds; the second from which on all is still known, or None when nothing was forgotten."""
         first = None
-        for second in sorted(self.seconds):
-            if self.count <= self.remembered or len(self.seconds) == 1:
-                break
-            self.count -= len(self.seconds.pop(second))
+        while self.total > REMEMBERED_ROWS and len(self.seconds) > 1 or len(self.seconds) > REMEMBERED_S:
+            second = min(self.seconds)
+            self.total -= len(self.seconds.pop(second))
             first = second + 1
         return first
-
-    def forget_missing(self, keys):
-        """Forgets what is not among keys (rows that were deleted or dropped with their table)."""
-        self.seconds = {second: known & keys for second, known in self.seconds.items()}
-        self.count = sum(map(len, self.seconds.values()))
 
 
 class Feed:
     """Polls one dataset's table and feeds its Perspective table; counts what /healthz tells."""
 
     def __init__(self, dataset, database, reader, client, writer, limit):
-        self.name, self.columns, self.database = dataset["name"], dataset["columns"], database
+        self.name, self.columns = dataset["name"], dataset["columns"]
+        self.database, self.source = database, f"{database}.{dataset['table']}"
         self.time, self.subtable = f"`{dataset['time']}`", dataset["subtable"]
-        self.source = f"{database}.{dataset['table']}"
         self.reader, self.client, self.writer, self.limit = reader, client, writer, limit
-        expressions = [
-            column
-            if column == self.subtable
-            else f"CAST(`{column}` AS BIGINT)"
-            if kind == "datetime"
-            else f"`{column}`"
-            for column, kind in self.columns.items()
-        ]
-        self.select = f"SELECT {', '.join(expressions)} FROM {self.source}"
-        self.shown = Shown(max(limit, REMEMBERED))
-        self.table = self.since_ms = self.newest_ms = self.error = None
+        self.shown = Shown()
+        self.table = self.start_ms = self.newest_ms = self.error = None
+        self.checked_from = 0  # from this second on, every row that is stored should have been shown
         self.succeeded_at = time.monotonic()  # start of the last poll that succeeded; at first, of the server
         self.checked_at = self.retry_at = self.row_at = 0.0
         self.rows = self.polls = self.failed_polls = self.full_polls = self.reconnects = 0
-        self.arrivals = [(self.succeeded_at, 0)]  # (when, rows in all) of the last seconds
+        self.arrivals = collections.deque([(self.succeeded_at, 0)], 600)  # (when, rows in all) of the last seconds
 
     async def poll(self):
         """One tick: reads, shows what is new. Never two at a time: PeriodicCallback awaits it."""
@@ -260,69 +266,112 @@ class Feed:
             await self.read(started)
         except TDengineError as error:
             self.failed_polls += 1
-            self.retry_at = time.monotonic() + 0.5
-            if self.error is None:
-                LOG.warning("%s: waiting for TDengine (%s)", self.source, error)
-            self.error = str(error)
+            self.retry_at = time.monotonic() + RETRY_S
+            reason = self.explain(str(error))
+            if reason != self.error:
+                LOG.warning("%s: %s (%s)", self.source, reason, error)
+            self.error = reason
             return
         if self.error is not None:
             self.reconnects += 1
             LOG.info("%s: TDengine answers again", self.source)
         self.error, self.succeeded_at = None, started
 
+    def explain(self, text):
+        """What is wrong and what to do, in one line, for the log and the page."""
+        if "0x0357" in text or "0x0351" in text:
+            return "TDengine refuses this user or password: check TDENGINE_DSN or --password-file"
+        if "0x0388" in text:
+            return f"TDengine has no database {self.database}: start producer.py, which makes it"
+        if "0x2603" in text:
+            return f"TDengine has no table {self.source}: start producer.py, which makes it"
+        if "0x2602" in text:
+            return f"table {self.source} has not the columns of this dataset"
+        return "TDengine does not answer: is it running? Trying on"
+
     async def read(self, started):
         passed_ms = int((started - self.succeeded_at) * 1000)
-        if self.since_ms is None:  # rows from before the server's start are not asked for later
+        if self.start_ms is None:  # rows from before the server's start are not shown
             _, ((now_ms,),) = await self.reader.ask(self.database, "SELECT CAST(NOW() AS BIGINT)")
-            self.since_ms = now_ms - passed_ms - WINDOW_MS
+            self.start_ms = now_ms - passed_ms - WINDOW_MS
+            self.checked_from = self.start_ms // 1000 + 1
         stored = known = None
-        if started - self.checked_at > LATE_CHECK_S and self.table:
-            known, stored = self.shown.count, await self.count()
+        if self.table and started - self.checked_at > CHECK_S:
+            known, stored = self.count_shown(), await self.count_stored()
             self.checked_at = started
         # after a pause the window reaches back to the last poll that succeeded
         window_ms = WINDOW_MS if passed_ms < WINDOW_MS else passed_ms + WINDOW_MS
         await self.show(f"{self.time} >= NOW() - {window_ms}a")
-        if stored is not None and (stored > self.shown.count or stored < known):
-            # rows came late (a producer sent what it had kept), or rows are gone: look at all that is remembered
-            await self.show(f"{self.time} >= {self.since_ms * self.units_per_ms}", whole=True)
+        if stored is not None and (stored > self.count_shown() or stored < known):
+            await self.show_late_rows()
 
-    async def count(self):
-        sql = f"SELECT COUNT(*) FROM {self.source} WHERE {self.time} >= {self.since_ms * self.units_per_ms}"
-        _, columns = await self.reader.ask(self.database, sql)
-        return columns[0][0]
+    async def show(self, where):
+        """Shows those of the newest rows that match which were not shown yet. Returns the keys of all that match.
 
-    async def show(self, where, whole=False):
-        """Reads the newest rows that match, puts those that were not shown yet into the table, oldest first."""
-        sql = f"{self.select} WHERE {where} ORDER BY {self.time} DESC LIMIT {self.limit}"
-        self.units_per_ms, columns = await self.reader.ask(self.database, sql)
-        times = columns[0] if columns else []
-        keys = list(zip(times, columns[-1], strict=True)) if self.subtable and columns else times
-        if len(times) == self.limit:
-            self.full_polls += 1
-            if whole:  # what is older does not fit the limit and will not be shown
-                self.since_ms = times[-1] // self.units_per_ms + 1
-        elif whole:
-            self.shown.forget_missing(set(keys))
-        per_s = self.units_per_ms * 1000
-        first_ms = self.since_ms * self.units_per_ms
+        Asks for the keys first and then for whole rows: three of four rows in the window were shown before.
+        """
+        by_age = f"ORDER BY {self.time} DESC LIMIT {self.limit}"
+        stamp = f"CAST({self.time} AS BIGINT)"
+        of_row = f"{stamp}, {self.subtable}" if self.subtable else stamp
+        self.units_per_ms, found = await self.reader.ask(
+            self.database, f"SELECT {of_row} FROM {self.source} WHERE {where} {by_age}"
+        )
+        keys = self.keys(found)
+        first, per_s = self.start_ms * self.units_per_ms, 1000 * self.units_per_ms
         new = [
-            k
-            for k in range(len(keys) - 1, -1, -1)
-            if times[k] >= first_ms and self.shown.add(times[k] // per_s, keys[k])
+            time_of_row
+            for time_of_row, key in zip(found[0] if found else [], keys, strict=True)
+            if time_of_row >= first and not self.shown.has(time_of_row // per_s, key)
         ]
-        if (first := self.shown.forget()) is not None:
-            self.since_ms = max(self.since_ms, first * 1000)
+        if len(keys) == self.limit and new and new[-1] == found[0][-1]:
+            self.full_polls += 1  # even the oldest one is new: older ones may have been left out
         if new:
-            batch = {}
-            for (column, kind), values in zip(self.columns.items(), columns, strict=True):
-                batch[column] = [values[k] for k in new]
-                if kind == "datetime":
-                    batch[column] = [value if value is None else value // self.units_per_ms for value in batch[column]]
-            await asyncio.get_running_loop().run_in_executor(self.writer, self.put, batch)
-            self.note(len(new), times[0] // self.units_per_ms)
+            sql = f"SELECT {self.expressions()} FROM {self.source} WHERE {self.time} >= {new[-1]} AND "
+            _, rows = await self.reader.ask(self.database, sql + f"{self.time} <= {new[0]} {by_age}")
+            await self.put(rows, first, per_s)
+        return keys
 
-    def put(self, batch):
+    def keys(self, columns):
+        """What tells rows apart: (timestamp, subtable), or just the timestamp in a plain table."""
+        if not columns:
+            return []
+        return list(zip(columns[0], columns[-1], strict=True)) if self.subtable else columns[0]
+
+    def expressions(self):
+        """The SELECT list; timestamps as integers, which cost a tenth of parsing the client's strings."""
+        quoted = {column: column if column == self.subtable else f"`{column}`" for column in self.columns}
+        return ", ".join(
+            f"CAST({quoted[column]} AS BIGINT)" if kind == "datetime" else quoted[column]
+            for column, kind in self.columns.items()
+        )
+
+    async def put(self, columns, first, per_s):
+        """Puts the rows that were not shown yet into the Perspective table, oldest first."""
+        times, keys = columns[0] if columns else [], self.keys(columns)
+        new = []
+        for k in range(len(keys) - 1, -1, -1):
+            second = times[k] // per_s
+            if times[k] >= first and not self.shown.has(second, keys[k]):
+                self.shown.add(second, keys[k])
+                new.append(k)
+        if not new:
+            return
+        await asyncio.get_running_loop().run_in_executor(self.writer, self.update, columns, new)
+        now = time.monotonic()
+        self.rows, self.row_at = self.rows + len(new), now
+        self.newest_ms = max(times[0] // self.units_per_ms, self.newest_ms or 0)
+        self.arrivals.append((now, self.rows))
+        if (forgotten := self.shown.forget_oldest()) is not None:  # what is older can't be told apart any more
+            self.start_ms = max(self.start_ms, forgotten * 1000)
+            self.checked_from = max(self.checked_from, forgotten)
+
+    def update(self, columns, new):
         """Runs in the one writer thread: concurrent writes would lose rows, and the event loop stays free."""
+        batch = {}
+        for (column, kind), values in zip(self.columns.items(), columns, strict=True):
+            batch[column] = [values[k] for k in new]
+            if kind == "datetime":  # Perspective's datetimes are milliseconds
+                batch[column] = [value if value is None else value // self.units_per_ms for value in batch[column]]
         if self.table is None:
             # Hosted with its first rows: an empty table with grouped views freezes the engine when rows arrive.
             # Arrow bytes carry the types, which a table made of plain columns would have to guess.
@@ -333,20 +382,49 @@ class Feed:
         else:
             self.table.update(batch)
 
-    def note(self, rows, newest_ms):
-        now = time.monotonic()
-        self.rows, self.row_at = self.rows + rows, now
-        self.newest_ms = max(newest_ms, self.newest_ms or 0)
-        self.arrivals = [(when, total) for when, total in self.arrivals if now - when < 5] + [(now, self.rows)]
+    def count_shown(self):
+        return sum(self.shown.counts(self.checked_from).values())
+
+    async def count_stored(self):
+        first = self.checked_from * 1000 * self.units_per_ms
+        sql = f"SELECT COUNT(*) FROM {self.source} WHERE {self.time} >= {first}"
+        _, columns = await self.reader.ask(self.database, sql)
+        return columns[0][0]
+
+    async def show_late_rows(self):
+        """Rows came later than the window reaches (a producer sent what it had kept), or rows were dropped.
+
+        Compares each second's count with what was shown of it, and reads from the first that differs to the last.
+        """
+        per_s = 1000 * self.units_per_ms
+        sql = f"SELECT CAST(_wstart AS BIGINT), COUNT(*) FROM {self.source} "
+        sql += f"WHERE {self.time} >= {self.checked_from * per_s} INTERVAL(1s)"
+        _, found = await self.reader.ask(self.database, sql)
+        stored = {start // per_s: count for start, count in zip(*found, strict=True)}
+        shown = self.shown.counts(self.checked_from)
+        differ = [second for second in stored | shown if stored.get(second) != shown.get(second)]
+        if not differ:
+            return
+        first, last = min(differ), max(differ)
+        keys = await self.show(f"{self.time} >= {first * per_s} AND {self.time} < {(last + 1) * per_s}")
+        if len(keys) == self.limit:  # what is older does not fit the limit
+            self.checked_from = (keys[-1][0] if self.subtable else keys[-1]) // per_s + 1
+            return
+        stored = set(keys)
+        for second in range(first, last + 1):
+            self.shown.keep_only(second, stored)  # rows that are gone don't count any more
 
     def status(self):
-        if not self.rows:
+        if not self.rows or self.error and self.error.startswith(("TDengine refuses", "TDengine has no")):
             return "waiting"
         return "ok" if time.monotonic() - self.row_at < STALE_S else "stale"
 
     def health(self):
+        """This table's part of /healthz, see the README."""
         now = time.monotonic()
-        when, total = next(((w, t) for w, t in self.arrivals if now - w < 5), (now - 5, self.rows))
+        while len(self.arrivals) > 1 and now - self.arrivals[1][0] > 5:
+            self.arrivals.popleft()
+        when, total = self.arrivals[0]
         newest = self.newest_ms and datetime.datetime.fromtimestamp(self.newest_ms / 1000, datetime.UTC)
         return {
             "status": self.status(),
@@ -390,6 +468,21 @@ def fields(message):
         elif tag & 7 != 0:
             raise ValueError("not a request of Perspective's")
         yield tag >> 3, value
+
+
+def expressions_of(kind, body):
+    """The expressions in a request to make a view or to validate expressions, as bytes."""
+    if kind == 6:  # TableMakeViewReq.config.expressions
+        entries = [entry for n, config in fields(body) if n == 2 for m, entry in fields(config) if m == 6]
+    else:  # TableValidateExprReq.column_to_expr
+        entries = [entry for n, entry in fields(body) if n == 1]
+    return [expression for entry in entries for n, expression in fields(entry) if n == 2]
+
+
+def may_be_endless(expression):
+    """Whether it has a loop (ExprTK bounds none) or an array (of any size): each can stop the engine for everyone."""
+    words = set(re.findall(rb"[a-z]+", expression.lower()))
+    return bool(words & {b"while", b"for", b"repeat"}) or b"var" in words and b"[" in expression
 
 
 def parse_request(message):
@@ -473,6 +566,8 @@ class ViewerHandler(PerspectiveTornadoHandler):
 
     def send(self, message):
         """Sends unless the viewer reads too slowly: Tornado would keep what it doesn't take, without a bound."""
+        if self.refused:
+            return
         if self.unsent + len(message) > MAX_UNSENT:
             self.refuse(1013, "reads too slowly")
             return
@@ -503,6 +598,9 @@ class ViewerHandler(PerspectiveTornadoHandler):
                     return "request kind table_make_view (6) without a view id of its own"
                 if sum(owner is self for owner in self.viewers.views.values()) == MAX_VIEWS:
                     return f"more than {MAX_VIEWS} views"
+            if kind in (6, 9) and any(map(may_be_endless, expressions_of(kind, body))):
+                return "an expression with a loop or an array, which could keep the engine busy for ever"
+            if kind == 6:
                 self.viewers.views[view] = self
             elif kind in OF_A_VIEW:
                 if self.viewers.views.get(entity, self) is not self:
@@ -659,18 +757,20 @@ def make_app(server, executor, viewers, feeds, packages, prefix=""):
 def split_dsn(dsn, password_file):
     """The DSN with time limits, how to show it (no secrets), its database or ''. ValueError when it is unusable."""
     parts = urllib.parse.urlsplit(dsn)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise ValueError("a DSN looks like ws://USER:PASSWORD@HOST:6041")
-    user, password = parts.username or "root", parts.password or "taosdata"
+    if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
+        raise ValueError
+    user, host = parts.netloc.rpartition("@")[::2]
     if password_file:
-        password = urllib.parse.quote(pathlib.Path(password_file).read_text().rstrip("\r\n"), safe="")
+        password = pathlib.Path(password_file).read_text().rstrip("\r\n")
+        user = f"{parts.username or 'root'}:{urllib.parse.quote(password, safe='')}"
+    given = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
     # one quick try to connect: the next poll tries again
     limits = {"read_timeout": READ_TIMEOUT_S, "conn_timeout": READ_TIMEOUT_S, "conn_retries": 1}
     limits |= {"retry_backoff_ms": 100, "retry_backoff_max_ms": 200}
-    query = urllib.parse.urlencode(limits | dict(urllib.parse.parse_qsl(parts.query)))
-    address = f"{'[' + parts.hostname + ']' if ':' in parts.hostname else parts.hostname}:{parts.port or 6041}"
-    full = f"{parts.scheme}://{user}:{password}@{address}?{query}"
-    return full, f"{parts.scheme}://{address}", parts.path.strip("/")
+    full = parts._replace(
+        netloc=f"{user}@{host}" if user else host, path="", query=urllib.parse.urlencode(limits | given)
+    )
+    return full.geturl(), f"{parts.scheme}://{host}", parts.path.strip("/")
 
 
 def whole_number(least, most):
@@ -694,6 +794,12 @@ def origin(text):
     return text
 
 
+def prefix(text):
+    if not re.fullmatch(r"(/[\w.~-]+)*/?", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a path such as /demo")
+    return text.rstrip("/")
+
+
 class Parser(argparse.ArgumentParser):
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (--help tells more)\n")
@@ -712,14 +818,26 @@ def parse_arguments(argv=None):
     add("--port", type=whole_number(0, 65535), default=8080, metavar="P", help="default: 8080")
     add("--allow-origin", type=origin, action="append", default=[], metavar="ORIGIN", help="pages that may connect too")
     add("--no-file-origin", action="store_true", help="refuse pages opened from disk")
+    add("--prefix", type=prefix, default="", metavar="/PATH", help="where a proxy has put us, as /demo")
+    add("--certfile", metavar="FILE", help="certificate chain (PEM) to serve https:// and wss:// with")
+    add("--keyfile", metavar="FILE", help="its private key (PEM)")
     add("--max-viewers", type=whole_number(0, 10**5), default=200, metavar="N", help="connections (default: 200)")
     add("--log-level", choices=["debug", "info", "warning", "error"], default="info", help="default: info")
     args = parser.parse_args(argv)
     try:
         args.dsn, args.server, args.dsn_database = split_dsn(args.dsn, args.password_file)
         args.dsn_database = args.dsn_database and identifier(args.dsn_database)
-    except (ValueError, OSError, argparse.ArgumentTypeError) as error:
-        parser.error(f"unusable DSN or password file: {error}")
+    except OSError as error:
+        parser.error(f"can't read the password file {args.password_file}: {error.strerror}")
+    except (ValueError, argparse.ArgumentTypeError):  # not shown: the DSN may hold a password
+        parser.error("unusable DSN, one looks like ws://USER:PASSWORD@HOST:6041 (special characters as %XX)")
+    args.tls = None
+    if args.certfile or args.keyfile:
+        try:
+            args.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            args.tls.load_cert_chain(args.certfile, args.keyfile)
+        except (OSError, TypeError) as error:
+            parser.error(f"unusable --certfile or --keyfile: {error}")
     return args
 
 
@@ -739,12 +857,26 @@ async def serve(args):
         Feed(each, args.database or args.dsn_database or each["database"], reader, client, writer, args.limit)
         for each in chosen
     ]
-    app = make_app(server, executor, viewers, feeds, HERE / "node_modules")
-    http = tornado.httpserver.HTTPServer(app)
-    http.listen(args.port, args.host)
-    port = next(iter(http._sockets.values())).getsockname()[1]
-    LOG.info("page at http://%s:%s/, polling %s every %s ms", args.host, port, args.server, args.interval)
+    app = make_app(server, executor, viewers, feeds, HERE / "node_modules", args.prefix)
+    http = tornado.httpserver.HTTPServer(
+        app, ssl_options=args.tls, idle_connection_timeout=60, body_timeout=10, max_body_size=64 * 1024
+    )
+    sockets = tornado.netutil.bind_sockets(args.port, args.host)
+    http.add_sockets(sockets)
+    scheme, port = "https" if args.tls else "http", sockets[0].getsockname()[1]
+    LOG.info(
+        "page at %s://%s:%s%s/, polling %s every %s ms",
+        scheme,
+        args.host,
+        port,
+        args.prefix,
+        args.server,
+        args.interval,
+    )
     polls = [tornado.ioloop.PeriodicCallback(feed.poll, args.interval) for feed in feeds]
+    # The producer's batches are due at full intervals of the clock: we look shortly after.
+    lag_ms = min(LAG_MS, 0.4 * args.interval)
+    await asyncio.sleep((lag_ms - time.time() * 1000) % args.interval / 1000)
     for poll in polls:
         poll.start()
     await stop.wait()

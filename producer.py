@@ -32,6 +32,7 @@ CLIENTS = ["Homer", "Marge", "Bart", "Lisa", "Maggie", "Moe", "Lenny", "Carl", "
 LOCATIONS = ["San Francisco", "Los Angeles", "San Diego", "San Jose", "Palo Alto"]
 LOCATIONS += ["Campbell", "Mountain View", "Sunnyvale", "Santa Clara", "Cupertino"]
 
+ROWS_PER_BIND = 10_000  # of a larger batch, several binds are executed at once
 CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
 READ_TIMEOUT_S = 6  # taosws' own limit for one reply: most silences end here, without losing the process
 RETRY_S = 0.5  # between two tries to connect
@@ -206,8 +207,11 @@ def send_batches(pipe, dsn, dataset, database, reset):
             pipe.send(("ready", units_per_s))
             while True:
                 stamps, batch = pipe.recv()  # bound: the main process, which closes the pipe when it ends
-                views = dataset.bind(stamps // (10**9 // units_per_s), batch, to_timestamps, units_per_s)
-                bounded(statement.bind, views)
+                stamps = stamps // (10**9 // units_per_s)
+                for k in range(0, len(stamps), ROWS_PER_BIND):
+                    part = {name: column[k : k + ROWS_PER_BIND] for name, column in batch.items()}
+                    views = dataset.bind(stamps[k : k + ROWS_PER_BIND], part, to_timestamps, units_per_s)
+                    bounded(statement.bind, views)
                 bounded(statement.execute)
                 pipe.send(("sent",))
         except (EOFError, BrokenPipeError):
@@ -272,8 +276,14 @@ class Beat:
 
     def __init__(self, interval_ms, rows):
         self.interval_ns, self.rows = interval_ms * 10**6, rows
-        self.due = time.monotonic_ns() + self.interval_ns
         self.next_stamp = 0
+        self.start()
+
+    def start(self):
+        """The first batch is due at the next full interval of the clock, shortly after which the server polls."""
+        self.due = time.monotonic_ns()
+        if self.interval_ns:
+            self.due += self.interval_ns - time.time_ns() % self.interval_ns
 
     def step_ns(self, units_per_s):
         """Nanoseconds between two rows; ValueError when the database can't tell the rows of this pace apart."""
@@ -362,7 +372,7 @@ class Producer:
             except ValueError as error:
                 raise Stop(2, f"{self.table}: {error}") from None
             if not self.units_per_s:
-                self.beat.due = time.monotonic_ns() + self.beat.interval_ns
+                self.beat.start()
             (self.units_per_s,) = details
         elif kind == "sent":
             self.kept.popleft()
@@ -414,18 +424,20 @@ class Stop(Exception):
 def split_dsn(dsn, password_file):
     """The DSN with time limits, how to show it (no secrets), its database or ''. ValueError when it is unusable."""
     parts = urllib.parse.urlsplit(dsn)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise ValueError("a DSN looks like ws://USER:PASSWORD@HOST:6041")
-    user, password = parts.username or "root", parts.password or "taosdata"
+    if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
+        raise ValueError
+    user, host = parts.netloc.rpartition("@")[::2]
     if password_file:
-        password = urllib.parse.quote(pathlib.Path(password_file).read_text().rstrip("\r\n"), safe="")
-    # one quick try to connect: trying again is the sender's business, which tells about it
+        password = pathlib.Path(password_file).read_text().rstrip("\r\n")
+        user = f"{parts.username or 'root'}:{urllib.parse.quote(password, safe='')}"
+    given = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+    # one quick try to connect: the sender tries again, and tells
     limits = {"read_timeout": READ_TIMEOUT_S, "conn_timeout": READ_TIMEOUT_S, "conn_retries": 1}
     limits |= {"retry_backoff_ms": 100, "retry_backoff_max_ms": 200}
-    query = urllib.parse.urlencode(limits | dict(urllib.parse.parse_qsl(parts.query)))
-    address = f"{'[' + parts.hostname + ']' if ':' in parts.hostname else parts.hostname}:{parts.port or 6041}"
-    full = f"{parts.scheme}://{user}:{password}@{address}?{query}"
-    return full, f"{parts.scheme}://{address}", parts.path.strip("/")
+    full = parts._replace(
+        netloc=f"{user}@{host}" if user else host, path="", query=urllib.parse.urlencode(limits | given)
+    )
+    return full.geturl(), f"{parts.scheme}://{host}", parts.path.strip("/")
 
 
 def whole_number(least):
@@ -472,8 +484,10 @@ def parse_arguments(argv=None):
     try:
         args.dsn, args.server, dsn_database = split_dsn(args.dsn, args.password_file)
         args.database = args.database or identifier(dsn_database or DATASETS[args.dataset].database)
-    except (ValueError, OSError, argparse.ArgumentTypeError) as error:
-        parser.error(f"unusable DSN or password file: {error}")
+    except OSError as error:
+        parser.error(f"can't read the password file {args.password_file}: {error.strerror}")
+    except (ValueError, argparse.ArgumentTypeError):  # not shown: the DSN may hold a password
+        parser.error("unusable DSN, one looks like ws://USER:PASSWORD@HOST:6041 (special characters as %XX)")
     return args
 
 
