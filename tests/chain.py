@@ -1,0 +1,198 @@
+"""The whole chain as a user runs it: a database, the producer, the server and a viewer, and how their counts compare."""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import urllib.parse
+
+from helpers import ROOT, Process, free_port, health, wait_until
+from proxy import Proxy
+
+TABLES = {"stocks": "stocks_values", "meters": "meters"}  # of each dataset, in TDengine
+SHOWN = {"stocks": "stock_values", "meters": "meters_values"}  # ... and in Perspective
+QUERY = """
+import json, os, sys, taosws
+connection = taosws.connect(os.environ["QUERY_DSN"])
+print(json.dumps(list(connection.query(sys.argv[1]))))
+"""
+
+
+class Database:
+    """TDengine at TDENGINE_DSN, or else a stand-in of our own; `name` is a database that nothing else uses."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.name = f"test_{os.getpid()}_{secrets.token_hex(4)}"
+        self.process = None
+        self.dsn = os.environ.get("TDENGINE_DSN")
+        self.is_stand_in = not self.dsn
+        if self.is_stand_in:
+            self.dsn = f"ws://root:taosdata@127.0.0.1:{free_port()}"
+            self.start()
+
+    def start(self):
+        """Starts the stand-in, with what it stored before."""
+        port = urllib.parse.urlsplit(self.dsn).port
+        args = [sys.executable, "-m", "embedded", "--port", port, "--data", self.folder / "data"]
+        self.process = Process(args, self.folder, "embedded")
+        wait_until(lambda: listens(port) or not self.process.alive(), 20, self.process.log)
+        assert self.process.alive(), self.process.log()
+
+    def kill(self):
+        """kill -9 of the stand-in."""
+        self.process.signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def query(self, sql):
+        """Rows of a SELECT as lists; [] of anything else. AssertionError with TDengine's words when it fails."""
+        sql = sql.replace("{db}", self.name)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", QUERY, sql],
+                env={**os.environ, "QUERY_DSN": self.dsn},
+                capture_output=True,
+                text=True,
+                timeout=30,
+            )
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"no answer within 30 s: {sql}") from None
+        assert done.returncode == 0, f"{sql}: {done.stderr.splitlines()[-1:]}"
+        return json.loads(done.stdout)
+
+    def count(self, dataset="stocks"):
+        return self.query(f"SELECT COUNT(*) FROM {{db}}.{TABLES[dataset]}")[0][0]
+
+    def close(self):
+        if self.is_stand_in:
+            self.process.stop()
+        else:
+            self.query("DROP DATABASE IF EXISTS {db}")
+
+    def proxy(self):
+        """A Proxy in front of it, to be entered."""
+        parts = urllib.parse.urlsplit(self.dsn)
+        return Proxy(parts.hostname, parts.port or 6041, tls=parts.scheme in ("wss", "https"))
+
+    def through(self, proxy, password=None):
+        """The DSN by way of a proxy, maybe with another password."""
+        parts = urllib.parse.urlsplit(self.dsn)
+        user = parts.netloc.rpartition("@")[0] or "root:taosdata"
+        if password:
+            user = f"{user.partition(':')[0]}:{password}"
+        return parts._replace(scheme="ws", netloc=f"{user}@127.0.0.1:{proxy.port}").geturl()
+
+
+def listens(port):
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    return False
+
+
+class Chain:
+    """Starts producers, servers and viewers on a Database; all are ended at the end of the `with` block."""
+
+    def __init__(self, database, folder, dsn=None):
+        self.database, self.folder, self.dsn = database, folder, dsn or database.dsn
+        self.ended = contextlib.ExitStack()
+        self.port = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.ended.close()
+
+    def run(self, name, *args, dsn=None):
+        process = Process([sys.executable, *args], self.folder, name, env={"TDENGINE_DSN": dsn or self.dsn})
+        self.ended.callback(process.stop)
+        return process
+
+    def producer(self, *args, dsn=None):
+        return self.run("producer", ROOT / "producer.py", "--database", self.database.name, *args, dsn=dsn)
+
+    def server(self, *args, limit=100_000, dsn=None):
+        """The limit holds all rows of a test, so that none has to be left out."""
+        args = ["--port", "0", "--database", self.database.name, "--limit", limit, *args]
+        process = self.run("server", ROOT / "perspective_server.py", *args, dsn=dsn)
+        page = wait_until(lambda: re.search(r"page at http://127\.0\.0\.1:(\d+)/", process.stderr()), 20, process.log)
+        self.port = int(page[1])
+        return process
+
+    def viewer(self, dataset="stocks", *args):
+        return Viewer(
+            self.run("viewer", ROOT / "tests/viewer.py", f"ws://127.0.0.1:{self.port}/websocket", SHOWN[dataset], *args)
+        )
+
+    def health(self):
+        """/healthz, or AssertionError when it does not answer."""
+        found = health(self.port)
+        assert found, "no answer from /healthz"
+        return found
+
+    def table(self, dataset="stocks"):
+        """One table's part of /healthz."""
+        return self.health()["tables"][SHOWN[dataset]]
+
+    def wait_for_rows(self, more, timeout, dataset="stocks"):
+        """Waits until the server has shown so many rows more than now."""
+        least = self.table(dataset)["rows"] + more
+        wait_until(lambda: self.table(dataset)["rows"] >= least, timeout, lambda: f"{more} rows more: {self.health()}")
+
+
+class Viewer:
+    """tests/viewer.py, running."""
+
+    def __init__(self, process):
+        self.process = process
+
+    def report(self):
+        """Its newest report; None before the first one. AssertionError when it was disconnected or failed."""
+        assert self.process.alive(), self.process.log()
+        complete = self.process.stdout().rpartition("\n")[0]
+        return json.loads(complete.rpartition("\n")[2]) if complete else None
+
+    def distinct(self):
+        return (self.report() or {"distinct": 0})["distinct"]
+
+
+def sent(*producers):
+    """Rows sent by producers that have ended, by the last line of each."""
+    lines = [producer.stdout().splitlines()[-1] for producer in producers]
+    found = [re.fullmatch(r"sent (\d+) rows in (\d+) batches", line) for line in lines]
+    assert all(found), lines
+    return sum(int(match[1]) for match in found)
+
+
+def stop_producers(*producers, status=0):
+    """SIGTERM; each sends what it has kept and ends with this status within 5 s (and a second for a noisy machine)."""
+    for producer in producers:
+        producer.signal(signal.SIGTERM)
+    for producer in producers:
+        assert producer.wait(6) == status, producer.log()
+
+
+def assert_each_row_shown_once(chain, viewer, rows, dataset="stocks"):
+    """As many rows as were sent are stored, and the viewer was shown each of them, none twice."""
+    assert chain.database.count(dataset) == rows
+    wait_until(
+        lambda: viewer.distinct() >= rows, 15, lambda: f"{rows} rows stored: {viewer.report()}, {chain.health()}"
+    )
+    polls = chain.table(dataset)["polls"]
+    wait_until(
+        lambda: chain.table(dataset)["polls"] >= polls + 6, 15, "six polls more"
+    )  # which must not show any again
+    reports = len(viewer.process.stdout().splitlines())
+    wait_until(lambda: len(viewer.process.stdout().splitlines()) >= reports + 2, 15, "a fresh report of the viewer")
+    report = viewer.report()
+    assert (report["distinct"], report["twice"]) == (rows, 0), (rows, report, chain.health())
+    assert chain.table(dataset)["rows"] == rows
+    if dataset == "stocks":  # not just as many rows, but these
+        ((volume,),) = chain.database.query("SELECT SUM(volume) FROM {db}.stocks_values")
+        assert report["volume"] == volume
