@@ -1,4 +1,4 @@
-"""The whole chain as a user runs it: a database, the producer, the server and a viewer, and how their counts compare."""
+"""The whole chain as a user runs it: database, producer, server and viewer, and how their counts compare."""
 
 import contextlib
 import json
@@ -184,10 +184,8 @@ def assert_each_row_shown_once(chain, viewer, rows, dataset="stocks"):
     wait_until(
         lambda: viewer.distinct() >= rows, 15, lambda: f"{rows} rows stored: {viewer.report()}, {chain.health()}"
     )
-    polls = chain.table(dataset)["polls"]
-    wait_until(
-        lambda: chain.table(dataset)["polls"] >= polls + 6, 15, "six polls more"
-    )  # which must not show any again
+    polls = chain.table(dataset)["polls"]  # further polls must not show any again
+    wait_until(lambda: chain.table(dataset)["polls"] >= polls + 6, 15, "six polls more")
     reports = len(viewer.process.stdout().splitlines())
     wait_until(lambda: len(viewer.process.stdout().splitlines()) >= reports + 2, 15, "a fresh report of the viewer")
     report = viewer.report()

@@ -6,7 +6,7 @@ from chain import Database
 
 @pytest.fixture
 def database(tmp_path):
-    """A chain.Database: TDengine at TDENGINE_DSN, or else a stand-in on a free port; its name is in use nowhere else."""
+    """A chain.Database: TDengine at TDENGINE_DSN, or else a stand-in on a free port, its name in use nowhere else."""
     database = Database(tmp_path)
     yield database
     database.close()
