@@ -146,14 +146,16 @@ def read_tables(pipe, dsn):
                 if connection is None:
                     signal.alarm(CALL_LIMIT_S)
                     connection, precisions = taosws.connect(dsn), {}
-                if database not in precisions:
-                    rows = query(f"SELECT `precision` FROM information_schema.ins_databases WHERE name = '{database}'")
-                    precisions[database] = UNITS_PER_MS[rows[0][0]] if rows else None
                 rows = query(sql)
-                pipe.send(("rows", precisions[database], [list(column) for column in zip(*rows, strict=True)]))
+                if database not in precisions:  # asked afterwards: before, the database may not have been there yet
+                    named = f"WHERE name = '{database}'"
+                    for (precision,) in query(f"SELECT `precision` FROM information_schema.ins_databases {named}"):
+                        precisions[database] = UNITS_PER_MS[precision]
+                pipe.send(("rows", precisions.get(database), [list(column) for column in zip(*rows, strict=True)]))
             except taosws.Error as error:
-                signal.alarm(0)
+                signal.alarm(CALL_LIMIT_S)  # closing waits too
                 connection = None  # one that failed once is never used again
+                signal.alarm(0)
                 pipe.send(("failed", str(error)))
 
 
@@ -318,6 +320,8 @@ class Feed:
         self.units_per_ms, found = await self.reader.ask(
             self.database, f"SELECT {of_row} FROM {self.source} WHERE {where} {by_age}"
         )
+        if self.units_per_ms is None:
+            raise TDengineError("[0x0388] dropped while it was read")
         keys = self.keys(found)
         first, per_s = self.start_ms * self.units_per_ms, 1000 * self.units_per_ms
         new = [

@@ -35,6 +35,7 @@ LOCATIONS += ["Campbell", "Mountain View", "Sunnyvale", "Santa Clara", "Cupertin
 ROWS_PER_BIND = 10_000  # of a larger batch, several binds are executed at once
 CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
 READ_TIMEOUT_S = 6  # taosws' own limit for one reply: most silences end here, without losing the process
+SENDER_LIMIT_S = 40  # without a word from the sender, although it ends itself sooner: it is frozen
 RETRY_S = 0.5  # between two tries to connect
 FINISH_S = 4.5  # what is kept is still sent for so long after SIGINT or SIGTERM
 UNITS_PER_S = {"ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -219,6 +220,7 @@ def send_batches(pipe, dsn, dataset, database, reset):
         except taosws.Error as error:
             text = str(error)
             code = re.search(r"0x[0-9A-Fa-f]{4}", text)
+            signal.alarm(CALL_LIMIT_S)  # closing, which waits too, is bounded until the next try to connect
             statement = connection = None  # noqa: F841  (a connection that failed once is closed, never used again)
             pipe.send(("failed", code.group() if code else "", text))
             time.sleep(RETRY_S)
@@ -239,12 +241,15 @@ class Sender:
         self.process = context.Process(target=send_batches, args=arguments, daemon=True)
         self.process.start()
         other_end.close()
-        self.idle = False
+        self.idle, self.heard_at = False, time.monotonic()
 
     def messages(self, timeout_s):
         """What the sender said within timeout_s; ("died", exit code) when it has ended, and a new one is on its way."""
         if not multiprocessing.connection.wait([self.pipe], timeout_s):
+            if not self.idle and time.monotonic() - self.heard_at > SENDER_LIMIT_S:
+                self.process.kill()
             return []
+        self.heard_at = time.monotonic()
         try:
             message = self.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -258,7 +263,7 @@ class Sender:
         return [message]
 
     def send(self, batch):
-        self.idle = False
+        self.idle, self.heard_at = False, time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # it has died: messages() will tell
             self.pipe.send(batch)
 
@@ -335,7 +340,7 @@ class Producer:
         self.kept = collections.deque()  # batches not confirmed, oldest first: (stamps in ns, columns)
         self.made = self.sent = self.retries = 0
         self.units_per_s = None  # the database's precision, known once the sender is ready
-        self.waiting = self.paused = False
+        self.waiting = self.paused = self.backlog_said = False
         self.finish_by = None
         self.shown_at, self.shown_sent = time.monotonic(), 0
 
@@ -351,12 +356,14 @@ class Producer:
 
     def make_a_batch(self):
         if (len(self.kept) + 1) * self.args.rows > self.args.backlog:
-            if not self.paused:
+            if not self.backlog_said:
                 say(f"--backlog is full ({len(self.kept) * self.args.rows:,} rows): no new rows until some are sent")
-            self.paused = True
+            self.paused = self.backlog_said = True
             self.beat.due = time.monotonic_ns()  # the beats of this pause are left out, not made up for
             return
         self.paused = False
+        if len(self.kept) * self.args.rows * 2 < self.args.backlog:
+            self.backlog_said = False
         self.kept.append((self.beat.stamps(self.units_per_s), self.random_rows.make(self.args.rows)))
         self.made += 1
         self.beat.due += self.beat.interval_ns

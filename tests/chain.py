@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import re
 import secrets
 import signal
@@ -93,6 +94,23 @@ def listens(port):
         socket.create_connection(("127.0.0.1", port), 1).close()
         return True
     return False
+
+
+def children(pid, having):
+    """Process ids of the children of pid that have this text in their command line."""
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            if parent == pid and having in stat.with_name("cmdline").read_text():
+                found.append(int(stat.parent.name))
+    return found
+
+
+def resident_mb(pid):
+    """Megabytes of memory that a process occupies."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024
 
 
 class Chain:

@@ -1,0 +1,132 @@
+"""Sent = stored = distinct rows shown, none of them twice: the whole chain, counted at each end."""
+
+import re
+import time
+
+import pytest
+from chain import SHOWN, Chain, assert_each_row_shown_once, children, resident_mb, sent, stop_producers
+from helpers import wait_until
+
+ALL = ["stocks", "meters"]
+
+
+@pytest.fixture
+def chain(database, tmp_path):
+    with Chain(database, tmp_path) as chain:
+        yield chain
+
+
+@pytest.mark.parametrize("dataset", ALL)
+def test_default_pace(chain, dataset):
+    chain.server("--dataset", dataset, limit=1000)
+    viewer = chain.viewer(dataset)
+    producer = chain.producer("--dataset", dataset, "--batches", 40)
+    assert producer.wait(40) == 0, producer.log()
+    assert sent(producer) == 10_000
+    assert_each_row_shown_once(chain, viewer, 10_000, dataset)
+    assert chain.table(dataset)["full_polls"] == 0
+
+
+@pytest.mark.parametrize("dataset", ALL)
+def test_ten_times_the_default_pace(chain, dataset):
+    chain.server("--dataset", dataset, limit=20_000)
+    viewer = chain.viewer(dataset)
+    producer = chain.producer("--dataset", dataset, "--rows", 2500, "--batches", 24)
+    assert producer.wait(60) == 0, producer.log()
+    assert_each_row_shown_once(chain, viewer, 60_000, dataset)
+
+
+@pytest.mark.parametrize("dataset", ALL)
+def test_two_producers_at_once(chain, dataset):
+    chain.server("--dataset", dataset, limit=20_000)
+    viewer = chain.viewer(dataset)
+    producers = [chain.producer("--dataset", dataset, "--batches", 30) for _ in range(2)]
+    for producer in producers:
+        assert producer.wait(40) == 0, producer.log()
+    assert sent(*producers) == 15_000
+    assert_each_row_shown_once(chain, viewer, 15_000, dataset)
+
+
+def test_both_datasets_at_once(chain):
+    chain.server("--dataset", "all", limit=20_000)
+    viewers = {dataset: chain.viewer(dataset) for dataset in ALL}
+    producers = {dataset: chain.producer("--dataset", dataset) for dataset in ALL}
+    chain.wait_for_rows(5000, 40, "stocks")
+    chain.wait_for_rows(2000, 40, "meters")
+    stop_producers(*producers.values())
+    assert set(chain.health()["tables"]) == {SHOWN[dataset] for dataset in ALL}
+    for dataset in ALL:
+        assert_each_row_shown_once(chain, viewers[dataset], sent(producers[dataset]), dataset)
+
+
+@pytest.mark.parametrize("precision", ["ms", "us"])
+@pytest.mark.parametrize("dataset", ALL)
+def test_a_database_of_another_precision(chain, dataset, precision):
+    chain.database.query(f"CREATE DATABASE {{db}} PRECISION '{precision}'")
+    chain.server("--dataset", dataset, limit=20_000)
+    viewer = chain.viewer(dataset)
+    producer = chain.producer("--dataset", dataset, "--batches", 20)
+    assert producer.wait(40) == 0, producer.log()
+    assert_each_row_shown_once(chain, viewer, 5000, dataset)
+    ((found,),) = chain.database.query("SELECT `precision` FROM information_schema.ins_databases WHERE name = '{db}'")
+    assert found == precision
+
+
+def test_two_subtables_with_the_same_timestamp(chain):
+    chain.server("--dataset", "meters", limit=20_000)
+    viewer = chain.viewer("meters")
+    producer = chain.producer("--dataset", "meters", "--batches", 4)
+    assert producer.wait(40) == 0, producer.log()
+    assert_each_row_shown_once(chain, viewer, 1000, "meters")
+    stamp = time.time_ns()
+    values = " ".join(f"{{db}}.d_{k} VALUES ({stamp}, {10 + k}, 210, 0.3)" for k in range(10))
+    chain.database.query(f"INSERT INTO {values}")
+    assert_each_row_shown_once(chain, viewer, 1010, "meters")
+    same = chain.database.query(f"SELECT tbname FROM {{db}}.meters WHERE ts = {stamp}")
+    assert len({name for (name,) in same}) == 10
+
+
+def test_an_existing_table_keeps_its_rows_unless_reset(chain):
+    assert chain.producer("--batches", 2).wait(30) == 0
+    assert chain.producer("--batches", 2).wait(30) == 0
+    assert chain.database.count() == 1000
+    assert chain.producer("--batches", 2, "--reset").wait(30) == 0
+    assert chain.database.count() == 500
+
+
+def test_without_an_interval_rows_go_as_fast_as_they_are_taken(chain):
+    producer = chain.producer("--interval", 0, "--rows", 2000, "--batches", 20)
+    assert producer.wait(60) == 0, producer.log()
+    assert sent(producer) == chain.database.count() == 40_000
+
+
+def test_producers_memory_stays_flat(chain):
+    producer = chain.producer("--interval", 0, "--rows", 1000)
+
+    def rows():
+        found = re.findall(r"([\d,]+) rows sent", producer.stderr())
+        return int(found[-1].replace(",", "")) if found else 0
+
+    def memory_mb():
+        return [resident_mb(pid) for pid in (producer.pid, *children(producer.pid, "spawn_main"))]
+
+    wait_until(lambda: rows() > 10_000, 30, producer.log)
+    rows_before, before = rows(), memory_mb()
+    wait_until(lambda: rows() > rows_before + 50_000, 60, producer.log)
+    after = memory_mb()
+    stop_producers(producer)
+    assert len(before) == len(after) == 2
+    # 50,000 rows are 4 MB as numpy columns, and 20 MB as Python objects
+    assert sum(after) < sum(before) + 3, (before, after)
+
+
+def test_rows_from_before_the_servers_start_are_not_shown(chain):
+    assert chain.producer("--batches", 8).wait(30) == 0
+    time.sleep(3)  # not a wait for anything: the rows must be older than the window reaches
+    chain.server()
+    viewer = chain.viewer()
+    producer = chain.producer("--batches", 8)
+    assert producer.wait(30) == 0, producer.log()
+    chain.wait_for_rows(0, 5)
+    time.sleep(2)  # more polls, and a look for late rows
+    assert chain.table()["rows"] == viewer.distinct() == 2000
