@@ -95,8 +95,8 @@ CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
 READ_TIMEOUT_S = 6  # taosws' own limit for one reply
 UNITS_PER_MS = {"ms": 1, "us": 10**3, "ns": 10**6}
 
-# What a viewer may ask, by the field number of Request in perspective.proto: see and subscribe. A session may also
-# make a port (5, the viewer does so by itself), which without table_update changes nothing.
+# What a viewer may ask, by the field number of Request in perspective.proto: see and subscribe. The viewer also asks
+# for a port (5) to send edits through, by itself; it gets the number of one that isn't made.
 ALLOWED = {
     3: "get_features", 4: "get_hosted_tables", 5: "table_make_port", 6: "table_make_view", 7: "table_schema",
     8: "table_size", 9: "table_validate_expr", 10: "view_column_paths", 11: "view_delete", 12: "view_dimensions",
@@ -109,8 +109,11 @@ ALLOWED = {
 DENIED = {27: "make_table", 28: "table_delete", 31: "table_remove", 32: "table_replace", 33: "table_update"}
 OF_A_VIEW = {10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 24, 25, 26, 34, 35, 36}
 CHANGES_A_VIEW = {18, 19, 23}
+SUBSCRIBES = {21, 29, 34}
 MAX_MESSAGE = 256 * 1024  # bytes of one request
 MAX_VIEWS = 32  # per connection
+MAX_SUBSCRIPTIONS = 128  # per connection
+MAX_EXPRESSIONS = 8 * 1024  # bytes of all expressions in one request
 MAX_UNSENT = 32 * 1024 * 1024  # bytes waiting for a viewer that reads too slowly
 PING_S = 20  # between pings, and the time to answer one
 
@@ -466,6 +469,8 @@ def fields(message):
     at = 0
     while at < len(message):
         tag, at = varint(message, at)
+        if not 8 <= tag < 2**32:  # the engine would look at the lower 32 bits only
+            raise ValueError("not a request of Perspective's")
         value, at = varint(message, at)
         if tag & 7 == 2:
             value, at = message[at : at + value], at + value
@@ -497,13 +502,22 @@ def expressions_of(kind, body):
         entries = [entry for n, config in fields(body) if n == 2 for m, entry in fields(config) if m == 6]
     else:  # TableValidateExprReq.column_to_expr
         entries = [entry for n, entry in fields(body) if n == 1]
-    return [expression for entry in entries for n, expression in fields(entry) if n == 2]
+    return [
+        expression for entry in entries for n, expression in fields(entry) if n == 2 and isinstance(expression, bytes)
+    ]
 
 
-def may_be_endless(expression):
-    """Whether it has a loop (ExprTK bounds none) or an array (of any size): each can stop the engine for everyone."""
-    words = set(re.findall(rb"[a-z]+", expression.lower()))
-    return bool(words & {b"while", b"for", b"repeat"}) or b"var" in words and b"[" in expression
+def is_harmful(expression):
+    """Whether it could stop the engine for everyone.
+
+    By a loop (ExprTK bounds none), by an array (of any size), or by text that is made longer again and again: twenty
+    times `s := concat(s, s)` take all memory.
+    """
+    words = re.findall(rb"[a-z_]+", expression.lower())
+    loops = {b"while", b"for", b"repeat"}.intersection(words)
+    longer = sum(map(words.count, (b"concat", b"replace", b"replace_all")))
+    again = longer > 1 and (b":=" in expression or b"var" in words or longer > words.count(b"concat"))
+    return bool(loops or again or b"var" in words and b"[" in expression)
 
 
 def parse_request(message):
@@ -681,6 +695,7 @@ class ViewerHandler(PerspectiveTornadoHandler):
         self.unsent = 0
         self.turn = asyncio.Lock()
         self.joined = {}  # the viewer's name of a view: Joined
+        self.subscribed = {}  # message number of each subscription: the view or table
         self.unasked = set()  # numbers of messages that we sent in the viewer's name: their answers are kept back
         self.session = self.server.new_session(lambda message: self.loop.add_callback(self.answer, message))
 
@@ -713,12 +728,20 @@ class ViewerHandler(PerspectiveTornadoHandler):
             LOG.warning("viewer %s refused: %s", self.peer, reason)
             self.close(code, reason)
 
-    def refusal(self, kind, entity, body):
+    def refusal(self, number, kind, entity, body):
         """Why a request may not reach the engine, or None. ValueError when it is no request."""
         if kind not in ALLOWED:
             return f"request kind {DENIED.get(kind, 'unknown')} ({kind})"
-        if kind in (6, 9) and any(map(may_be_endless, expressions_of(kind, body))):
-            return "an expression with a loop or an array, which could keep the engine busy for ever"
+        if kind in (6, 9):
+            expressions = expressions_of(kind, body)
+            if any(map(is_harmful, expressions)):
+                return "an expression with a loop, an array, or text that grows again and again"
+            if sum(map(len, expressions)) > MAX_EXPRESSIONS:
+                return f"more than {MAX_EXPRESSIONS} bytes of expressions"
+        if kind in SUBSCRIBES or kind == 4 and body:
+            if number in self.subscribed or len(self.subscribed) == MAX_SUBSCRIPTIONS:
+                return f"more than {MAX_SUBSCRIPTIONS} subscriptions, or two of one number"
+            self.subscribed[number] = entity
         if kind == 6:
             parts = list(fields(body))
             name = dict(parts).get(1)
@@ -736,7 +759,7 @@ class ViewerHandler(PerspectiveTornadoHandler):
             return
         try:
             request = parse_request(message)
-            reason = self.refusal(*request[1:])
+            reason = self.refusal(*request)
         except (ValueError, TypeError) as error:
             reason = str(error)
         if reason:
@@ -754,7 +777,13 @@ class ViewerHandler(PerspectiveTornadoHandler):
     async def handle(self, message, number, kind, entity, body):
         """Hands a request to the engine, or takes part in a shared view instead of making one."""
         joined = self.joined.get(entity)
-        if kind == 6:
+        if kind in (22, 30, 35, 37):
+            self.subscribed.pop(dict(fields(body)).get(1), None)
+        elif kind == 11:
+            self.subscribed = {n: of for n, of in self.subscribed.items() if of != entity}
+        if kind == 5:  # the engine would keep each port for ever, and look at all of them at each update
+            self.send(encode((1, number), (2, entity), (5, encode((1, 1)))))
+        elif kind == 6:
             name, config = dict(fields(body))[1], dict(fields(body)).get(2, b"")
             if view := await self.shared.join(entity, config):
                 self.viewers.views[name] = self
