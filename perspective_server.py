@@ -554,18 +554,13 @@ class Viewers:
             return self.file_origin  # pages opened from disk
         if origin in self.allow_origins:
             return True
-        try:
-            parts = urllib.parse.urlsplit(origin)
-            name, _ = parts.hostname, parts.port
-        except ValueError:
+        match = re.fullmatch(r"https?://(([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d+)?)", origin)
+        if match is None:
             return False
-        if parts.scheme not in ("http", "https") or not name or origin != f"{parts.scheme}://{parts.netloc}":
-            return False
-        if parts.username is not None:
-            return False
+        name = match[2].strip("[]")
         if name in ("localhost", "127.0.0.1", "::1"):
             return True
-        return parts.netloc == host.lower() and (name in self.own_names or is_address(name))
+        return match[1] == host.lower() and (name in self.own_names or is_address(name))
 
 
 def is_address(name):
@@ -678,11 +673,18 @@ class ViewerHandler(PerspectiveTornadoHandler):
 
     def set_default_headers(self):
         self.clear_header("Server")
+        self.set_header("X-Content-Type-Options", "nosniff")
 
     def check_origin(self, origin):
         return self.viewers.may_come_from(origin, self.request.host)
 
     async def get(self):
+        # Tornado asks check_origin only when Origin and Host differ, which they don't after DNS rebinding.
+        origin = self.request.headers.get("Origin")
+        if origin is not None and not self.check_origin(origin):
+            self.set_status(403)
+            self.finish("pages of this origin may not connect, see --allow-origin\n")
+            return
         if len(self.viewers.connected) >= self.viewers.max_viewers:
             self.set_status(503)
             self.finish("too many viewers, see --max-viewers\n")
