@@ -1,0 +1,860 @@
+"""Attacks on the server, each beside an honest viewer that must stay served and find its table unchanged."""
+
+import asyncio
+import contextlib
+import json
+import pathlib
+import random
+import re
+import shutil
+import sys
+
+import perspective
+import pytest
+import tornado.httpclient
+import tornado.httpserver
+import tornado.netutil
+import tornado.web
+import tornado.websocket
+from chain import Chain, Database, listens, resident_mb
+from helpers import ROOT, free_port, get, health, python, running, wait_until
+from security_viewers import (
+    ANSWER_S,
+    TABLE,
+    Raw,
+    bare,
+    connect,
+    frame,
+    honest,
+    http,
+    make_view,
+    plain,
+    view_names,
+)
+
+import perspective_server as server
+import producer
+from perspective_server import encode
+
+HOSTED = TABLE.encode()
+SCENE_S = 90  # bound of one attack; most take a second
+NAME = b"a-view-of-the-attacker"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A Chain that runs: rows flow into the table that is hosted at site.port; its server's log is site.log()."""
+    folder = tmp_path_factory.mktemp("site")
+    database = Database(folder)
+    try:
+        with Chain(database, folder) as chain:
+            process = chain.server(limit=1000)
+            chain.producer()
+            wait_until(lambda: chain.health()["status"] == "ok", 30, lambda: (chain.health(), process.log()))
+            chain.log, chain.pid = process.stderr, process.pid
+            yield chain
+            assert process.alive(), process.log()
+            assert "Traceback" not in process.stderr(), process.stderr()[-3000:]
+    finally:
+        database.close()
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory):
+    """A server with other settings and a node_modules of its own, without a database: (port, its folder, Process)."""
+    folder = tmp_path_factory.mktemp("strict site")
+    for file in ("perspective_server.py", "prsp-viewer.html"):
+        shutil.copy(ROOT / file, folder)
+    package = folder / "node_modules/@perspective-dev/viewer"
+    (package / "dist").mkdir(parents=True)
+    (package / "package.json").write_text('{"version": "4.3.0"}')
+    (package / "dist/viewer.js").write_text("// served\n")
+    (folder / "secret.txt").write_text("a secret beside the script")
+    (package / "dist/secret.js").symlink_to(folder / "secret.txt")
+    (package / "outside").symlink_to(folder)
+    args = ["--port", "0", "--no-file-origin", "--max-viewers", "3"]
+    args += ["--allow-origin", "https://demo.example", "--allow-origin", "http://demo.example:9000/"]
+    args = [sys.executable, folder / "perspective_server.py", *args]
+    with running(args, folder, env={"TDENGINE_DSN": f"ws://127.0.0.1:{free_port()}"}) as process:
+        page = wait_until(lambda: re.search(r"page at http://127\.0\.0\.1:(\d+)/", process.stderr()), 20, process.log)
+        yield int(page[1]), folder, process
+        assert process.alive(), process.log()
+
+
+def attack(site, scene):
+    """Runs scene(an honest viewer); afterwards that viewer must be unharmed."""
+
+    async def play():
+        async with honest(site.port) as viewer:
+            await scene(viewer)
+
+    asyncio.run(asyncio.wait_for(play(), SCENE_S))
+
+
+def refusals(site, peer):
+    """The log's lines about the connection of this peer."""
+    return [line for line in site.log().splitlines() if f"viewer {peer} " in line]
+
+
+async def assert_refused(site, message, reason, before=()):
+    """A new connection that says this is closed as a policy violation, with one line in the log."""
+    async with bare(site.port) as attacker:
+        for each in (*before, message):
+            await attacker.send(each)
+        assert await attacker.closed() == 1008
+        (line,) = refusals(site, attacker.peer)
+        assert reason in line
+
+
+def assert_all_refused(site, messages, reason):
+    async def scene(_):
+        for message in messages:
+            await assert_refused(site, message, reason)
+
+    attack(site, scene)
+
+
+# Time limits come first: they take longest
+
+
+def test_a_viewer_that_answers_no_pings_is_dropped(site):
+    with Raw(site.port) as silent:
+        silent.received(server.PING_S * 3)  # which ends when the server closes
+
+
+def test_a_viewer_that_does_not_read_is_dropped_before_its_backlog_grows_and_others_stay_served(site):
+    async def scene(_):
+        before = resident_mb(site.pid)
+        with Raw(site.port, receive_buffer=4096) as slow:
+            slow.send(frame(encode((1, 1), (2, HOSTED), (6, make_view(NAME)))))
+            await asyncio.to_thread(slow.send, frame(encode((1, 2), (2, NAME), (16, b""))) * 3000)
+            while not refusals(site, slow.peer):  # bound: SCENE_S
+                await asyncio.sleep(0.1)
+            (line,) = refusals(site, slow.peer)
+            assert "reads too slowly" in line
+        assert resident_mb(site.pid) < before + 4 * server.MAX_UNSENT / 2**20
+
+    attack(site, scene)
+
+
+# Requests
+
+
+KINDS = """
+import sys, perspective
+from perspective_server import encode, fields
+known = []
+for kind in range(3, 201):
+    answers = []
+    session = perspective.Server().new_session(answers.append)
+    session.handle_request(encode((1, 1), (2, b"nothing"), (kind, b"")))
+    if not any(b"Unhandled request type" in answer for answer in answers):
+        known.append(kind)
+    session.close()
+print(known)
+"""
+
+
+def test_each_kind_that_the_engine_knows_is_allowed_or_denied():
+    done = python("-c", KINDS)
+    assert done.returncode == 0, done.stderr
+    known = set(json.loads(done.stdout.splitlines()[-1]))
+    assert known == server.ALLOWED.keys() | server.DENIED.keys()
+    assert not server.ALLOWED.keys() & server.DENIED.keys()
+
+
+@pytest.mark.parametrize("kind", sorted(server.DENIED), ids=server.DENIED.get)
+def test_a_denied_kind_changes_nothing(site, kind):
+    bodies = [b"", encode((1, 0)), encode((1, 0), (2, encode((1, b"ticker\nX"))))]
+    messages = [encode((1, 1), (2, HOSTED), (kind, body)) for body in bodies]
+    assert_all_refused(site, messages, f"request kind {server.DENIED[kind]} ({kind})")
+
+
+@pytest.mark.parametrize("kind", [38, 50, 99, 2**29 - 1])
+def test_a_kind_that_nobody_knows_is_denied(site, kind):
+    assert_all_refused(site, [encode((1, 1), (2, HOSTED), (kind, b""))], f"request kind unknown ({kind})")
+
+
+CHANGES = {
+    "update": lambda client, table: table.update({"ticker": ["X"], "volume": [1.0]}),
+    "replace": lambda client, table: table.replace({"ticker": ["X"]}),
+    "clear": lambda client, table: table.clear(),
+    "delete": lambda client, table: table.delete(),
+    "delete lazily": lambda client, table: table.delete(lazy=True),
+    "make": lambda client, table: client.table({"a": [1]}, name="mine"),
+    "make in its place": lambda client, table: client.table({"a": [1]}, name=TABLE),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_perspectives_own_client_can_do_to_a_table_is_refused(site, change):
+    async def scene(_):
+        async with bare(site.port) as attacker:
+            client = perspective.AsyncClient(lambda m: attacker.socket.write_message(m, binary=True))
+
+            async def take_messages():
+                while (message := await attacker.socket.read_message()) is not None:
+                    await client.handle_response(message)
+
+            taking = asyncio.create_task(take_messages())
+            table = await asyncio.wait_for(client.open_table(TABLE), ANSWER_S)
+            changing = asyncio.ensure_future(CHANGES[change](client, table))
+            await asyncio.wait_for(taking, ANSWER_S)  # until the server closes
+            changing.cancel()
+            assert attacker.socket.close_code == 1008
+            assert len(refusals(site, attacker.peer)) == 1
+
+    attack(site, scene)
+
+
+def test_an_allowed_kind_with_nothing_in_it_is_answered_and_the_connection_stays(site):
+    async def scene(_):
+        async with bare(site.port) as viewer:
+            for kind in sorted(server.ALLOWED.keys() - {6}):
+                await viewer.send(encode((1, kind), (2, b"nothing"), (kind, b"")))
+            assert (await viewer.ask(3))[1] == 3
+            assert refusals(site, viewer.peer) == []
+
+    attack(site, scene)
+
+
+SMUGGLED = {
+    "two kinds": encode((1, 1), (2, HOSTED), (4, b""), (28, b"")),
+    "two kinds, the denied one first": encode((1, 1), (2, HOSTED), (28, b""), (4, b"")),
+    "a kind twice": encode((1, 1), (2, HOSTED), (4, b""), (4, b"")),
+    "fields out of order": encode((28, b""), (2, HOSTED), (1, 1)),
+    "a table twice": encode((1, 1), (2, b"other"), (2, HOSTED), (4, b"")),
+    "a number twice": encode((1, 1), (1, 2), (2, HOSTED), (4, b"")),
+    "no kind": encode((1, 1), (2, HOSTED)),
+    "an over-long number of the kind": encode((1, 1), (2, HOSTED)) + b"\xe2\x81\x80\x00\x00",
+    "a kind beyond 32 bits": encode((1, 1), (2, HOSTED), (28 + 2**29, b"")),
+    "an allowed kind beyond 32 bits": encode((1, 1), (2, HOSTED), (4 + 2**29, b"")),
+    "a kind that is no message": encode((1, 1), (2, HOSTED), (28, 1)),
+    "a group": encode((1, 1), (2, HOSTED)) + b"\xe3\x01\xe4\x01",
+    "more bytes than there are": encode((1, 1), (2, HOSTED)) + b"\xe2\x01\x7f",
+    "a length of 2**63": encode((1, 1), (2, HOSTED)) + b"\xe2\x01" + b"\xff" * 8 + b"\x7f",
+    "a varint without an end": b"\xff" * 64,
+    "field number 0": b"\x02\x00" + encode((1, 1), (4, b"")),
+    "a text that is a request": encode((1, 1), (2, HOSTED), (4, b"")).decode(),
+    "nothing": b"",
+}
+
+
+def test_smuggled_requests_are_refused(site):
+    assert_all_refused(site, SMUGGLED.values(), "refused: ")
+
+
+HARMFUL = [
+    "while (true) { 1; }; 1",
+    "WHILE(1){1}",
+    "for (var i := 0; i < 1e9; i += 1) { 1; }; 1",
+    "repeat 1; until (false)",
+    "1;\nw/**/hile; while\n(true) 1",
+    "var v[1000000000]; 1",
+    "var\n v [ 1000000000 ]; 1",
+    "var s := concat('aaaa', 'b'); " + "s := concat(s, s); " * 24 + "s",
+    "var s := replace_all(\"ticker\", 'A', 'AAAAAAAAA'); " + "s := replace_all(s, 'A', 'AAAAAAAA'); " * 9 + "s",
+    "1+" * 5000 + "1",
+]
+
+
+def of_views_and_validation(entries):
+    """Requests that carry these entries of the map of expressions: to make a view, and to validate."""
+    config = b"".join(encode((6, entry)) for entry in entries)
+    yield encode((1, 1), (2, HOSTED), (6, make_view(NAME, config)))
+    yield encode((1, 1), (2, HOSTED), (9, b"".join(encode((1, entry)) for entry in entries)))
+
+
+@pytest.mark.parametrize("expression", HARMFUL, ids=lambda expression: expression[:20])
+def test_an_expression_that_could_stop_the_engine_is_refused(site, expression):
+    entry = encode((1, b"e"), (2, expression.encode()))
+    assert_all_refused(site, of_views_and_validation([entry]), "expression")
+
+
+def test_an_expression_that_could_stop_the_engine_cannot_be_smuggled(site):
+    harmless, harmful = encode((1, b"e"), (2, b"1")), (2, HARMFUL[0].encode())
+    entries = [
+        [harmless, encode((1, b"f"), harmful)],
+        [harmless, encode((1, b"e"), harmful)],
+        [encode((1, b"e"), (2, b"1"), harmful)],
+        [encode((1, b"e"), harmful, (2, b"1"))],
+        [encode(harmful, (1, b"e"))],
+        [encode((1, b"e"), (2, 5), harmful)],
+        [encode((1, b"e"), (2 + 2**29, harmful[1]))],
+    ]
+    messages = [message for each in entries for message in of_views_and_validation(each)]
+    entry = encode((1, b"e"), harmful)
+    for body in (
+        encode((1, NAME), (2, encode((6, encode((1, b"e"), (2, b"1"))))), (2, encode((6, entry)))),
+        encode((1, NAME), (2, encode((6 + 2**29, entry)))),
+        encode((1, NAME), (2 + 2**29, encode((6, entry)))),
+        encode((2, encode((6, entry))), (1, NAME)),
+    ):
+        messages.append(encode((1, 1), (2, HOSTED), (6, body)))
+    assert_all_refused(site, messages, "refused: ")
+
+
+def test_useful_expressions_are_calculated(site):
+    expressions = {
+        "spread": '"high" - "low"',
+        "who": 'concat("ticker", \' by \', "client")',
+        "second": "bucket(\"timestamp\", '1s')",
+        "kind": "if (\"volume\" > 50000) 'large'; else 'small'",
+        "twice": 'var x := "open"; x * 2',
+        "short": "replace(\"ticker\", '.N', '')",
+    }
+
+    async def scene(viewer):
+        validated = await viewer.table.validate_expressions(expressions)
+        assert validated["errors"] == {}
+        view = await viewer.table.view(columns=list(expressions), expressions=expressions)
+        assert (await view.to_columns(end_row=1)).keys() == expressions.keys()
+
+    attack(site, scene)
+
+
+@pytest.mark.parametrize("kind", sorted(server.OF_A_VIEW), ids=server.ALLOWED.get)
+def test_a_view_of_another_connection_is_out_of_reach(site, kind):
+    async def scene(viewer):
+        for name in view_names(viewer.spoken):
+            message = encode((1, 1), (2, name), (kind, b""))
+            await assert_refused(site, message, f"request kind {server.ALLOWED[kind]} ({kind}) for a view of another")
+
+    attack(site, scene)
+
+
+def test_a_name_of_a_view_that_is_taken_or_none_is_refused(site):
+    async def scene(viewer):
+        bodies = [make_view(view_names(viewer.spoken)[0]), make_view(b""), make_view(b"short"), b"", encode((1, 5))]
+        for body in bodies:
+            await assert_refused(site, encode((1, 1), (2, HOSTED), (6, body)), "refused: ")
+
+    attack(site, scene)
+
+
+def test_a_view_with_the_tables_name_does_not_touch_the_table(site):
+    async def scene(_):
+        async with bare(site.port) as attacker:
+            config = encode((1, b"ticker"))
+            assert (await attacker.ask(6, HOSTED, make_view(HOSTED, config)))[1] == 6
+            await attacker.ask(18, HOSTED, encode((1, 0)))  # collapsing makes it a view of its own
+            await attacker.ask(11, HOSTED)
+            assert (await attacker.ask(8, HOSTED))[1] == 8  # the table still tells its size
+
+    attack(site, scene)
+
+
+def test_views_per_connection_are_limited(site):
+    async def scene(_):
+        async with bare(site.port) as attacker:
+            for k in range(server.MAX_VIEWS):
+                assert (await attacker.ask(6, HOSTED, make_view(NAME + b"%d" % k)))[1] == 6
+            assert await attacker.ask(6, HOSTED, make_view(NAME)) is None
+            assert attacker.socket.close_code == 1008
+        async with bare(site.port) as viewer:  # and what it had is free again
+
+            async def free():
+                while (await viewer.ask(6, HOSTED, make_view(NAME)))[1] != 6:
+                    await asyncio.sleep(0.05)
+
+            await asyncio.wait_for(free(), ANSWER_S)
+
+    attack(site, scene)
+
+
+@pytest.mark.parametrize("kind", sorted(server.SUBSCRIBES), ids=server.ALLOWED.get)
+def test_subscriptions_per_connection_are_limited(site, kind):
+    async def scene(_):
+        async with bare(site.port) as attacker:
+            entity = HOSTED
+            if kind in server.OF_A_VIEW:
+                entity = NAME
+                await attacker.ask(6, HOSTED, make_view(NAME))
+            for number in range(1, server.MAX_SUBSCRIPTIONS + 1):
+                await attacker.send(encode((1, number), (2, entity), (kind, b"")))
+            assert (await attacker.ask(3))[1] == 3
+            await attacker.send(encode((1, 9999), (2, entity), (kind, b"")))
+            assert await attacker.closed() == 1008
+
+    attack(site, scene)
+
+
+def test_subscriptions_that_ended_do_not_count(site):
+    async def scene(viewer):
+        for _ in range(server.MAX_SUBSCRIPTIONS + 10):
+            await viewer.flat.remove_update(await viewer.flat.on_update(print))
+
+    attack(site, scene)
+
+
+def test_ports_are_not_made(site):
+    async def scene(_):
+        async with bare(site.port) as attacker:
+            answers = {(await attacker.ask(5, HOSTED))[1:] for _ in range(100)}
+            assert answers == {(5, HOSTED, encode((1, 1)))}  # the engine would count them
+
+    attack(site, scene)
+
+
+# Connections
+
+
+REFUSED_ORIGINS = [
+    "http://localhost.evil.example",
+    "http://evil.example",
+    "http://localhost@evil.example",
+    "http://evil.example@localhost",
+    "http://evil.example:8080#localhost",
+    "http://evil.example/localhost",
+    "http://evil.example?http://localhost",
+    "http://127.0.0.1.evil.example",
+    "http://127.0.0.1@evil.example:80",
+    "http://[::1].evil.example",
+    "http://notlocalhost",
+    "http://localhost:port",
+    "http://localhost:8080/",
+    "http://192.0.2.1:8080",
+    "ftp://localhost",
+    "file://",
+    "chrome-extension://localhost",
+    "localhost",
+    "nullx",
+    "",
+    "http://",
+    "http://demo.example",  # only with https, or at another port
+    "https://demo.example:8443",
+    "https://demo.example.evil.example",
+]
+
+
+def handshake(port, origin=None, host=None, headers=()):
+    """The status of a WebSocket handshake with this Origin and Host and more headers."""
+    request = [f"GET /websocket HTTP/1.1\r\nHost: {host or f'127.0.0.1:{port}'}", "Upgrade: websocket"]
+    request += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"]
+    request += [*headers, *([] if origin is None else [f"Origin: {origin}"])]
+    with plain(port) as connection:
+        connection.sendall("\r\n".join([*request, "Connection: Upgrade", "\r\n"]).encode())
+        answer = b""
+        while b"\r\n" not in answer:
+            some = connection.recv(1000)
+            assert some, "closed without an answer"
+            answer += some
+    return int(answer.split()[1])
+
+
+@pytest.mark.parametrize("origin", REFUSED_ORIGINS)
+def test_pages_of_other_origins_are_refused(strict, origin):
+    assert handshake(strict[0], origin) == 403
+
+
+def test_a_hostile_name_that_points_at_this_machine_is_refused(strict):
+    port = strict[0]
+    for name in ("evil.example", f"evil.example:{port}"):
+        for more in ([], ["Sec-Fetch-Site: same-origin"]):
+            assert handshake(port, f"http://{name}", name, more) == 403
+
+
+def test_pages_of_the_server_itself_and_of_localhost_are_let_in(site):
+    port = site.port
+    own = [f"http://127.0.0.1:{port}", f"http://localhost:{port}", "http://localhost", "http://localhost:3000"]
+    for origin in [*own, "https://localhost:8443", "http://127.0.0.1:5173", "http://[::1]:8080", "HTTP://LOCALHOST"]:
+        assert handshake(port, origin) == 101, origin
+
+
+def test_pages_from_disk_are_let_in_unless_told_otherwise(site, strict):
+    assert handshake(site.port, "null") == 101
+    assert handshake(strict[0], "null") == 403
+
+
+def test_allowed_origins_are_let_in(strict):
+    for origin in ("https://demo.example", "http://demo.example:9000", "https://Demo.Example"):
+        assert handshake(strict[0], origin) == 101, origin
+
+
+def test_programs_send_no_origin_and_are_let_in(strict):
+    assert handshake(strict[0]) == 101  # Origin guards browsers' users; a program could send any
+
+
+def test_more_viewers_than_allowed_are_refused_with_a_clear_status(strict):
+    port = strict[0]
+
+    async def scene():
+        wait_until(lambda: health(port)["viewers"] == 0, ANSWER_S, lambda: health(port))
+        tries = await asyncio.gather(*(connect(port) for _ in range(8)), return_exceptions=True)
+        errors = [each for each in tries if isinstance(each, Exception)]
+        assert len(errors) == 5
+        for error in errors:
+            assert isinstance(error, tornado.httpclient.HTTPClientError)
+            assert error.code == 503
+        assert health(port)["viewers"] == 3
+        for each in tries:
+            if each not in errors:
+                each.close()
+        wait_until(lambda: health(port)["viewers"] == 0, ANSWER_S, lambda: health(port))
+        (await connect(port)).close()
+
+    asyncio.run(asyncio.wait_for(scene(), SCENE_S))
+
+
+def test_a_message_that_is_too_large_closes_its_connection(site):
+    async def scene(_):
+        async with bare(site.port) as attacker:
+            await attacker.send(b"\0" * (server.MAX_MESSAGE + 1))
+            assert await attacker.closed() == 1009
+
+    attack(site, scene)
+
+
+WRONG_FRAMES = {
+    "a header of 2**62 bytes": frame(b"x", length=2**62),
+    "fragments without an end": frame(b"x" * 60_000, final=False) + frame(b"x" * 60_000, opcode=0, final=False) * 5,
+    "a continuation of nothing": frame(b"x", opcode=0),
+    "an unknown opcode": frame(b"x", opcode=3),
+    "a frame without a mask": frame(b"x", masked=False),
+    "reserved bits": b"\xf2\x80\0\0\0\0",
+    "text that is no UTF-8": frame(b"\xff\xfe", opcode=1),
+    "a ping of 200 bytes": frame(b"x" * 200, opcode=9),
+    "text": frame(b"hello", opcode=1),
+    "HTTP once more": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FRAMES)
+def test_wrong_frames_close_their_connection_only(site, name):
+    async def scene(_):
+        with Raw(site.port) as attacker:
+            attacker.send(WRONG_FRAMES[name])
+            await asyncio.to_thread(attacker.received)  # which ends when the server closes
+
+    attack(site, scene)
+
+
+def test_half_frames_and_half_requests_harm_nobody(site):
+    async def scene(viewer):
+        with contextlib.ExitStack() as stack:
+            for k in range(20):
+                stack.enter_context(Raw(site.port)).send(frame(b"x" * 1000)[: 1 + 7 * k])
+            reads = viewer.reads
+            while viewer.reads < reads + 5:
+                await asyncio.sleep(0.02)
+
+    attack(site, scene)
+
+
+def test_two_thousand_hostile_messages(site):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    outcomes = {"answered": 0, "refused": 0}
+
+    def mutate(message):
+        message = bytearray(message)
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(len(message) + 1)
+            how = chance.randrange(5)
+            if how == 0:
+                message[at : at + 1] = bytes([chance.randrange(256)])
+            elif how == 1:
+                del message[at : at + chance.randint(1, 8)]
+            elif how == 2:
+                message[at:at] = chance.randbytes(chance.randint(1, 8))
+            elif how == 3 and at < len(message):
+                message[at] ^= 1 << chance.randrange(8)
+            else:
+                message += message[at : at + 20]
+        return bytes(message)
+
+    async def attacker(messages):
+        while messages:
+            async with bare(site.port) as connection:
+                while messages:
+                    await connection.send(messages.pop())
+                    if await connection.ask(3) is None:
+                        outcomes["refused"] += 1
+                        break
+                    outcomes["answered"] += 1
+
+    async def scene(viewer):
+        # what a viewer says, and one request of each kind, to be mutated
+        view = await viewer.table.view(group_by=["ticker"], expressions={"e": '"open" + 1'}, filter=[["open", ">", 1]])
+        await view.to_csv()
+        await view.collapse(0)
+        await view.delete()
+        kinds = sorted(server.ALLOWED.keys() | server.DENIED.keys())
+        said = viewer.spoken + [encode((1, 1), (2, HOSTED), (kind, make_view(NAME))) for kind in kinds]
+        messages = [chance.randbytes(chance.randint(0, 300)) for _ in range(500)]
+        messages += [mutate(chance.choice(said)) for _ in range(1500)]
+        chance.shuffle(messages)
+        await asyncio.gather(*(attacker(messages[k::8]) for k in range(8)))
+        assert sum(outcomes.values()) == 2000
+        assert min(outcomes.values()) > 100, outcomes  # else the mutations are all alike
+
+    attack(site, scene)
+
+
+# HTTP
+
+
+def status_of(answer):
+    return int(answer.split(maxsplit=2)[1]) if answer.startswith(b"HTTP/1.1 ") else None
+
+
+PACKAGE = "/npm/@perspective-dev/viewer@4.3.0"
+ESCAPES = [
+    "/npm/../../etc/passwd",
+    "/npm/../secret.txt",
+    "/npm/%2e%2e/secret.txt",
+    "/npm/..%2fsecret.txt",
+    "/npm/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+    "/npm/%252e%252e/secret.txt",
+    "/npm//etc/passwd",
+    "/npm/%2fetc%2fpasswd",
+    "//etc/passwd",
+    "/../etc/passwd",
+    "/etc/passwd",
+    "/secret.txt",
+    "/perspective_server.py",
+    "http://127.0.0.1/npm/../secret.txt",
+    "file:///etc/passwd",
+    f"{PACKAGE}/../../../../secret.txt",
+    f"{PACKAGE}/%2e%2e/%2e%2e/%2e%2e/secret.txt",
+    f"{PACKAGE}/dist/..%5c..%5c..%5csecret.txt",
+    f"{PACKAGE}/dist\\..\\..\\secret.txt",
+    f"{PACKAGE}/dist/secret.js",
+    f"{PACKAGE}/outside/secret.txt",
+    f"{PACKAGE}/dist/viewer.js%00.txt",
+    f"{PACKAGE}/dist/viewer.js%0d%0aX-Injected:%20yes",
+    f"{PACKAGE}//etc/passwd",
+    f"{PACKAGE}/./dist/viewer.js",
+    f"{PACKAGE}/dist/.hidden",
+    f"{PACKAGE}/dist/",
+    f"{PACKAGE}/dist",
+    f"{PACKAGE}/",
+    "/npm/@perspective-dev/",
+    "/npm/@perspective-dev/..@4.3.0/secret.txt",
+    "/npm/",
+    "/npm/\x00",
+]
+
+
+def get_raw(port, path, method="GET", headers=""):
+    request = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{headers}\r\n"
+    return http(port, request.encode("latin-1"))
+
+
+def test_the_viewers_packages_are_served(strict):
+    answer = get_raw(strict[0], f"{PACKAGE}/dist/viewer.js")
+    assert status_of(answer) == 200
+    assert answer.endswith(b"// served\n")
+
+
+@pytest.mark.parametrize("path", ESCAPES)
+def test_nothing_but_the_packages_can_be_read(strict, path):
+    answer = get_raw(strict[0], path)
+    assert status_of(answer) in (400, 403, 404, None), answer
+    for text in (b"root:", b"a secret", b"// served", b"X-Injected", b"import ", b"viewer.js</", b"Traceback"):
+        assert text not in answer
+
+
+def test_security_headers(strict):
+    port = strict[0]
+    for path in ("/", "/healthz", "/nothing", f"{PACKAGE}/dist/viewer.js", "/websocket"):
+        answer = get_raw(port, path)
+        head = answer.partition(b"\r\n\r\n")[0].decode().lower().splitlines()
+        assert not [line for line in head if line.startswith("server:")], path
+        assert "x-content-type-options: nosniff" in head, path
+        assert b"ornado" not in answer, path
+        assert b"Python" not in answer or path == "/", path
+    page = get_raw(port, "/").partition(b"\r\n\r\n")[0].decode()
+    policy = dict(
+        part.strip().partition(" ")[::2] for part in re.search(r"Content-Security-Policy: (.*)", page)[1].split(";")
+    )
+    assert policy["default-src"] == "'none'"
+    assert "'unsafe-inline'" not in policy["script-src"]
+    assert "'unsafe-eval'" not in policy["script-src"]
+    assert "*" not in " ".join(policy.values())
+
+
+@pytest.mark.parametrize("host", ["evil.example; script-src *", "evil.example *", "a'b", "x,y", "é"])
+def test_a_hostile_host_header_does_not_get_into_the_policy(strict, host):
+    answer = http(strict[0], f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    policy = re.search(rb"Content-Security-Policy: (.*)", answer)
+    assert policy is None or host.encode() not in policy[1] and b"*" not in policy[1]
+    assert b"Traceback" not in answer
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "NONSENSE"])
+def test_other_methods_are_refused(strict, method):
+    for path in ("/", "/healthz", "/websocket", f"{PACKAGE}/dist/viewer.js", "/nothing"):
+        answer = get_raw(strict[0], path, method, "Content-Length: 0\r\n")
+        assert status_of(answer) in (400, 404, 405), (path, answer)
+        assert b"ornado" not in answer
+
+
+def test_half_http_requests_and_large_ones_harm_nobody(site):
+    async def scene(viewer):
+        with contextlib.ExitStack() as stack:
+            for text in (
+                b"G",
+                b"GET / HTTP/1.1\r\nHost: x\r\nX: ",
+                b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n1",
+                b"",
+            ):
+                for _ in range(20):
+                    half = stack.enter_context(contextlib.closing(await asyncio.to_thread(plain, site.port)))
+                    half.sendall(text)
+            large = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n"
+            assert status_of(await asyncio.to_thread(http, site.port, large)) in (400, 413, None)
+            header = b"GET / HTTP/1.1\r\nX: " + b"x" * 10**6 + b"\r\n\r\n"
+            with contextlib.suppress(ConnectionError):
+                assert status_of(await asyncio.to_thread(http, site.port, header)) != 200
+            assert (await asyncio.to_thread(health, site.port))["status"] == "ok"
+            reads = viewer.reads
+            while viewer.reads < reads + 5:
+                await asyncio.sleep(0.02)
+
+    attack(site, scene)
+
+
+# Secrets and names
+
+
+SCRIPTS = ["producer.py", "perspective_server.py"]
+PASSWORD, QUOTED = "p@ss/w:ord %&+?#é", "p%40ss%2Fw%3Aord%20%25%26%2B%3F%23%C3%A9"
+
+
+def flags_of(script):
+    return ["--port", "0", "--log-level", "debug"] if script == "perspective_server.py" else []
+
+
+def command_lines(group):
+    """The command lines of all processes of a process group."""
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[2]) == group:
+                found.append(stat.with_name("cmdline").read_text() + stat.with_name("comm").read_text())
+    return found
+
+
+def assert_no_secret(*texts):
+    for text in texts:
+        for secret in (PASSWORD, QUOTED, "p@ss", "p%40ss", "w:ord", "w%3Aord"):
+            assert secret not in text, text
+
+
+@contextlib.contextmanager
+def with_password(script, folder, port, way):
+    """Runs a script whose password comes by TDENGINE_DSN or by --password-file; yields the Process."""
+    user = f"root:{QUOTED}@"
+    args = [sys.executable, script, *flags_of(script)]
+    if way == "--password-file":
+        (folder / "password").write_text(PASSWORD + "\n")
+        user, args = "", [*args, way, folder / "password"]
+    env = {"TDENGINE_DSN": f"ws://{user}127.0.0.1:{port}", "RUST_LOG": "trace", "RUST_BACKTRACE": "1"}
+    with running(args, folder, env=env) as process:
+        yield process
+
+
+WAYS = ["TDENGINE_DSN", "--password-file"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_password_is_nowhere_to_be_read_while_the_database_is_away(tmp_path, script, way):
+    with with_password(script, tmp_path, free_port(), way) as process:
+        failed = {"producer.py": "waiting for TDengine", "perspective_server.py": "does not answer"}[script]
+        wait_until(lambda: failed in process.stderr(), 20, process.log)
+        lines = command_lines(process.pid)
+        assert len(lines) >= 2, lines  # it and the process that alone talks to TDengine
+        assert_no_secret(*lines)
+        if script == "perspective_server.py":
+            port = re.search(r"page at http://127\.0\.0\.1:(\d+)/", process.stderr())[1]
+            assert_no_secret(get(f"http://127.0.0.1:{port}/healthz").decode())
+    assert_no_secret(process.stdout(), process.stderr())
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    """The port of a stand-in of our own, whatever TDENGINE_DSN says: it knows just root with taosdata."""
+    folder, port = tmp_path_factory.mktemp("stand-in"), free_port()
+    with running([sys.executable, "-m", "embedded", "--port", port, "--data", folder / "data"], folder) as process:
+        wait_until(lambda: listens(port) or not process.alive(), 20, process.log)
+        yield port
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_wrong_password_is_refused_and_not_shown(tmp_path, stand_in, script, way):
+    with with_password(script, tmp_path, stand_in, way) as process:
+        wait_until(lambda: "refuses this user or password" in process.stderr(), 20, process.log)
+        if script == "producer.py":
+            assert process.wait(10) == 1
+        else:
+            port = re.search(r"page at http://127\.0\.0\.1:(\d+)/", process.stderr())[1]
+            assert_no_secret(get(f"http://127.0.0.1:{port}/healthz").decode())
+        assert_no_secret(*command_lines(process.pid))
+    assert_no_secret(process.stdout(), process.stderr())
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_malformed_dsn_is_refused_without_showing_the_password(script):
+    for dsn in (
+        f"root:{QUOTED}@localhost",
+        f"ws://root:{PASSWORD}@localhost:6041",
+        f"ws://root:{QUOTED}@localhost:6041/no-name",
+        f"ws://root:{QUOTED}@",
+        f"ws://root:{QUOTED}@[::1:6041",
+        f"mysql://root:{QUOTED}@localhost",
+    ):
+        done = python(script, *flags_of(script), env={"TDENGINE_DSN": dsn})
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), (dsn, done.stderr)
+        assert_no_secret(done.stdout, done.stderr)
+
+
+class Listener(tornado.websocket.WebSocketHandler):
+    """Notes which user and password a client gives, and refuses them."""
+
+    def initialize(self, given):
+        self.given = given
+
+    async def on_message(self, message):
+        request = json.loads(message)
+        answer = {"code": 0, "message": "", "action": request["action"], "version": "3.3.6.6"}
+        if request["action"] == "conn":
+            if not self.given.done():
+                self.given.set_result((request["args"]["user"], request["args"]["password"]))
+            answer |= {"code": 0x0357, "message": "Authentication failure", "req_id": request["args"]["req_id"]}
+        await self.write_message(json.dumps(answer))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_password_with_special_characters_reaches_the_database(tmp_path, script, way):
+    async def scene():
+        given = asyncio.get_running_loop().create_future()
+        sockets = tornado.netutil.bind_sockets(0, "127.0.0.1")
+        listener = tornado.httpserver.HTTPServer(tornado.web.Application([(".*", Listener, {"given": given})]))
+        listener.add_sockets(sockets)
+        with with_password(script, tmp_path, sockets[0].getsockname()[1], way) as process:
+            try:
+                assert await asyncio.wait_for(given, 20) == ("root", PASSWORD), process.log()
+            finally:
+                listener.stop()
+
+    asyncio.run(scene())
+
+
+BAD_NAMES = ["a'b", 'a"b', "a`b", "a b", "a;b", "a.b", "a--b", "a/*b", "1a", "", "a" * 65, "é", "a\nb", "a\\b", "(a)"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_names_that_are_no_identifiers_never_reach_sql(script):
+    parse = producer.parse_arguments if script == "producer.py" else server.parse_arguments
+    for name in BAD_NAMES:
+        with pytest.raises(SystemExit) as stopped:
+            parse(["--database", name])
+        assert stopped.value.code == 2, name
+    assert parse(["--database", "Abc_1"]).database == "abc_1"
+    done = python(script, "--database", BAD_NAMES[0])
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
