@@ -63,7 +63,7 @@ reason() {
     if grep -qiE 'NewConnectionError|ConnectTimeout|name resolution|ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ETIMEDOUT' "$log"; then
         line="no connection to the package index (offline? behind a proxy: set HTTPS_PROXY)"
     else
-        line=$(grep -iE '^(npm )?(error|err!)' "$log" | grep -vE ' (code|errno|syscall) |complete log|help ci' | tail -n 1 || true)
+        line=$(grep -iE '^(npm )?(error|err!)' "$log" | grep -vE ' (code|errno|syscall) |complete log|help ci|error$' | tail -n 1 || true)
         [[ -n $line ]] || line=$(grep -v '^[[:space:]]*$' "$log" | tail -n 1 || true)
     fi
     printf '%s' "${line:-no message}"
@@ -79,10 +79,6 @@ def why_not():
         return "is Python %d.%d, older than 3.11" % sys.version_info[:2]
     if platform.python_implementation() != "CPython":
         return "is %s: perspective-python has wheels for CPython only" % platform.python_implementation()
-    try:
-        import ensurepip, venv
-    except ImportError:
-        return "has no venv module (Debian, Ubuntu: apt install python3-venv)"
     machine = platform.machine().lower()
     if sys.platform == "darwin":
         if machine != "arm64" or int(platform.mac_ver()[0].split(".")[0]) < 14:
@@ -101,6 +97,10 @@ def why_not():
             return "is on %s: perspective-python has wheels for 64-bit x86_64 and arm64" % machine
     else:
         return "is on %s: use Linux, macOS, or WSL on Windows" % sys.platform
+    try:
+        import ensurepip, venv
+    except ImportError:
+        return "has no venv module (Debian, Ubuntu: apt install python3-venv)"
     return ""
 
 sys.stdout.write(why_not())
@@ -263,7 +263,7 @@ unpack_driver() {
         [[ $sha256 == "$(tr A-F a-f <<<"$expected")" ]] || refuse "its SHA-256 is $sha256, not $expected as TDENGINE_CLIENT_SHA256 says"
     fi
     # tar itself refuses names that lead out of the folder
-    run_logged 120 tar -xzf "$new/archive" --no-same-owner -C "$new" || refuse "a broken archive ($(tail -n 1 "$log"))"
+    run_logged 120 tar -xzf "$new/archive" --no-same-owner -C "$new" || refuse "a broken archive ($(head -n 1 "$log"))"
     rm "$new/archive"
     driver=$(find "$new" -type d -name driver | head -n 1)
     for library in "$driver"/lib*."$suffix".* "$driver"/lib*.[0-9]*."$suffix"; do
