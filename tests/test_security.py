@@ -751,7 +751,7 @@ def with_password(script, folder, port, way):
     if way == "--password-file":
         (folder / "password").write_text(PASSWORD + "\n")
         user, args = "", [*args, way, folder / "password"]
-    env = {"TDENGINE_DSN": f"ws://{user}127.0.0.1:{port}", "RUST_LOG": "trace", "RUST_BACKTRACE": "1"}
+    env = {"TDENGINE_DSN": f"ws://{user}127.0.0.1:{port}", "RUST_LOG": "debug", "RUST_BACKTRACE": "1"}
     with running(args, folder, env=env) as process:
         yield process
 
