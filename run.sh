@@ -153,7 +153,7 @@ choose_tdengine() {
         ask "$TDENGINE_DSN"
         case $status in
             0) say "using $answer at $server (TDENGINE_DSN)" ;;
-            2) die "TDENGINE_DSN is unusable: one looks like ws://USER:PASSWORD@HOST:6041 (special characters as %XX)" ;;
+            2) unusable "TDENGINE_DSN: one looks like ws://USER:PASSWORD@HOST:6041 (special characters as %XX)" ;;
             3) die "$server refuses the user or password in TDENGINE_DSN ($answer): correct TDENGINE_DSN" ;;
             *) die "no TDengine answers at $server ($answer): start it, correct TDENGINE_DSN, or unset TDENGINE_DSN for the stand-in" ;;
         esac
