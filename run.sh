@@ -10,7 +10,7 @@ dataset=stocks port=8080 docker='' install=yes limit='' rows='' interval=''
 tdengine_port=${TDENGINE_PORT:-6041}
 python=.venv/bin/python
 names=() pids=() # of the parts that run
-standin='' child='' running=''
+standin='' child='' running='' errors=2
 
 usage() {
     cat <<'EOF'
@@ -258,23 +258,26 @@ EOF
 # Ends the program because the part with index $1 has ended: one line, and the part's last ones.
 report_end_of() {
     local status=0 name=${names[$1]}
-    wait "${pids[$1]}" 2>/dev/null || status=$?
-    printf 'run.sh: %s has ended with status %s; the end of .logs/%s.log:\n' "$name" "$status" "$name" >&2
-    tail -n 8 ".logs/$name.log" >&2
+    wait "${pids[$1]}" || status=$?
+    printf 'run.sh: %s has ended with status %s; the end of .logs/%s.log:\n' "$name" "$status" "$name" >&"$errors"
+    tail -n 8 ".logs/$name.log" >&"$errors"
     exit 1
 }
 
 # Until one of the parts ends, or a signal comes.
 watch() {
     local index dead=''
-    show &
+    # from here on bash would tell of killed parts in words of its own
+    exec 3>&2 2>/dev/null
+    errors=3
+    show 2>&3 &
     child=$!
     while [[ -z $dead ]] && kill -0 "$child"; do
         for index in "${!pids[@]}"; do
             kill -0 "${pids[index]}" || dead=$index
         done
         sleep 0.2 || true
-    done 2>/dev/null # where bash would tell of killed parts in its own words
+    done
     [[ -z $dead ]] || report_end_of "$dead"
     exit 1 # show has said why
 }
@@ -294,23 +297,22 @@ stop_all() {
     local pid name others=() last=() left=40
     trap '' INT TERM HUP
     set +e
-    {
-        # $!, too: a signal may come before what was just started is in our lists
-        for pid in "${pids[@]-}" "$child" "${!-}"; do
-            if [[ -n $standin && $pid == "$standin" ]]; then
-                last=("$pid")
-            elif [[ -n $pid ]]; then
-                others+=("$pid")
-            fi
-        done
-        kill "${others[@]-}"
-        while any_alive "${others[@]-}" && ((left-- > 0)); do sleep 0.1; done
-        kill "${last[@]-}"
-        while any_alive "${last[@]-}" && ((left-- > -5)); do sleep 0.1; done
-        for pid in "${others[@]-}" "${last[@]-}"; do
-            kill -KILL -- "-$pid" "$pid" # its process group, too: with what it has started itself
-        done
-    } 2>/dev/null
+    exec 2>/dev/null
+    # $!, too: a signal may come before what was just started is in our lists
+    for pid in "${pids[@]-}" "$child" "${!-}"; do
+        if [[ -n $standin && $pid == "$standin" ]]; then
+            last=("$pid")
+        elif [[ -n $pid ]]; then
+            others+=("$pid")
+        fi
+    done
+    kill "${others[@]-}"
+    while any_alive "${others[@]-}" && ((left-- > 0)); do sleep 0.1; done
+    kill "${last[@]-}"
+    while any_alive "${last[@]-}" && ((left-- > -5)); do sleep 0.1; done
+    for pid in "${others[@]-}" "${last[@]-}"; do
+        kill -KILL -- "-$pid" "$pid" # its process group, too: with what it has started itself
+    done
     [[ -n $running ]] || return
     for name in "${names[@]}"; do
         [[ $name != producer-* ]] || say "$name: $(tail -n 1 ".logs/$name.log")"
