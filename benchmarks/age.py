@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""The newest row's age when it reaches a viewer, and the server's share of a core: at 250 ms (the default) and at 50.
+
+    python benchmarks/age.py [--interval MS]... [--dsn DSN] [--seconds S]
+
+Age: the clock at arrival less the row's timestamp. Producer and server both run at the interval, at 1,000 rows/s.
+"""
+
+import measure
+
+BOUNDS = {250: (120, None), 50: (40, 6)}  # interval in ms: age in ms, server's % of a core
+
+
+def measure_age(chain, interval, seconds, rows_per_s=1000):
+    """(ages in ms, server's share of a core) with one viewer that is sent row deltas."""
+    rows = max(rows_per_s * interval // 1000, 1)
+    chain.producer("--interval", interval, "--rows", rows)
+    server = chain.server("--interval", interval, "--limit", max(1000, 2 * rows_per_s))
+    chain.wait_for_rows(max(1000, 2 * rows_per_s))
+    load = chain.load("local")
+    load.measure(1, 0.5)
+    window = measure.Window(server=server.pid)
+    seen = load.measure(1, seconds)
+    share = window.shares()["server"]
+    if not seen["ages_ms"]:
+        raise measure.Unmeasured(f"no row reached the viewer within {seconds} s")
+    return seen["ages_ms"], share
+
+
+def main():
+    parser = measure.parser(__doc__)
+    parser.add_argument(
+        "--interval", type=measure.number(10, 60_000), action="append", metavar="MS", help="default: 250 and 50"
+    )
+    args = parser.parse_args()
+    for k, interval in enumerate(args.interval or BOUNDS):
+        with measure.Chain(args.dsn) as chain:
+            if not k:
+                measure.tell_where(chain)
+            ages, share = measure_age(chain, interval, args.seconds)
+        age, share_bound = BOUNDS.get(interval, (None, None))
+        middle = measure.percentile(ages, 50)
+        bound = f"under {age} ms" if age else ""
+        bound += f", server under {share_bound} %" if share_bound else ""
+        met = age and middle < age and (not share_bound or share < share_bound / 100)
+        measure.tell(
+            f"newest row's age on arrival, median, --interval {interval}",
+            f"{middle:.0f} ms (99 %: {measure.percentile(ages, 99):.0f} ms), server {share:.1%} of a core",
+            bound,
+            met,
+        )
+
+
+if __name__ == "__main__":
+    measure.run(main)
