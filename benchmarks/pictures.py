@@ -51,7 +51,7 @@ def draw_rows(args):
     figure, (axis,) = panels("Share of one core by rows/s, one viewer", 1)
     for part in ("server", "producer", "database"):
         if part in shares:
-            axis.plot(found, [100 * each[part] for each in found.values()], marker="o", label=part)
+            axis.plot(list(found), [100 * each[part] for each in found.values()], marker="o", label=part)
     behind = [rows for rows, each in found.items() if not each["kept up"]]
     if behind:
         axis.axvspan(min(behind) * 0.8, max(found) * 1.25, color="tab:red", alpha=0.12, label="not all rows shown")
