@@ -28,8 +28,14 @@ def panels(title, count):
     figure.suptitle(title, fontsize=11)
     for each in axes[0]:
         each.grid(alpha=0.3)
-        each.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
     return figure, axes[0]
+
+
+def mark(axis, values):
+    """Ticks at the values that were measured, on a logarithmic axis."""
+    axis.set_xscale("log")
+    axis.set_xticks(values, labels=[f"{value:,}" for value in values], rotation=30)
+    axis.set_xticks([], minor=True)
 
 
 def save(figure, out, name, where):
@@ -55,9 +61,8 @@ def draw_rows(args):
     behind = [rows for rows, each in found.items() if not each["kept up"]]
     if behind:
         axis.axvspan(min(behind) * 0.8, max(found) * 1.25, color="tab:red", alpha=0.12, label="not all rows shown")
-    axis.set(xscale="log", yscale="log", xlabel="rows/s", ylabel="% of a core")
-    axis.set_xticks(list(found), minor=False)
-    axis.tick_params(axis="x", labelsize=7)
+    mark(axis, list(found))
+    axis.set(yscale="log", xlabel="rows/s", ylabel="% of a core")
     axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.legend(fontsize=8)
     save(figure, args.out, "cost-rows.png", where)
@@ -76,9 +81,10 @@ def draw_viewers(args):
                 f"load {load_share:.1%}"
             )
         counts = [step[0] for step in steps]
-        waits.plot(counts, [step[1] for step in steps], marker="o", label=f"{mode}, 99th percentile")
-        waits.plot(counts, [step[2] for step in steps], marker=".", linestyle=":", label=f"{mode}, median")
-        shares.plot(counts, [100 * step[3] for step in steps], marker="o", label=mode)
+        color = {"grouped": "tab:blue", "local": "tab:orange"}[mode]
+        waits.plot(counts, [step[1] for step in steps], marker="o", color=color, label=f"{mode}, 99th percentile")
+        waits.plot(counts, [step[2] for step in steps], marker=".", linestyle=":", color=color, label=f"{mode}, median")
+        shares.plot(counts, [100 * step[3] for step in steps], marker="o", color=color, label=mode)
     waits.set(xlabel="viewers", ylabel="wait, ms", ylim=(0, None))
     shares.set(xlabel="viewers", ylabel="server, % of a core", ylim=(0, None))
     waits.legend(fontsize=8)
@@ -98,10 +104,12 @@ def draw_limit(args):
         print(f"limit {rows:,}: {memory[-1]:.0f} MB, update {without[-1]:.2f} ms, grouped {grouped[-1]:.2f} ms")
     figure, (left, right) = panels("Cost of --limit, filled", 2)
     left.plot(args.limits, memory, marker="o")
-    left.set(xscale="log", xlabel="limit (rows)", ylabel="server's memory, MB", ylim=(0, None))
+    mark(left, args.limits)
+    left.set(xlabel="limit (rows)", ylabel="server's memory, MB", ylim=(0, None))
     right.plot(args.limits, without, marker="o", label="no view")
     right.plot(args.limits, grouped, marker="o", label="a view grouped by ticker, client")
-    right.set(xscale="log", xlabel="limit (rows)", ylabel="update of 250 rows, ms", ylim=(0, None))
+    mark(right, args.limits)
+    right.set(xlabel="limit (rows)", ylabel="update of 250 rows, ms", ylim=(0, None))
     right.legend(fontsize=8)
     save(figure, args.out, "cost-limit.png", where)
 
