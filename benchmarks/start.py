@@ -4,7 +4,7 @@
     python benchmarks/start.py [--times N] [--dsn DSN]
 
 A browser is open already and asks for the page until it answers. run.sh runs in a copy of the project's folder, and
-starts its stand-in; with a DSN, or when something else answers on port 6041, it uses a database of the benchmark's.
+starts its stand-in; with a DSN it uses a database of the benchmark's there.
 """
 
 import contextlib
@@ -40,6 +40,8 @@ def start_s(browser, folder, dsn):
     environment = {name: value for name, value in os.environ.items() if name != "TDENGINE_DSN"}
     if dsn:
         environment["TDENGINE_DSN"] = dsn
+    else:
+        environment["TDENGINE_PORT"] = str(measure.free_port())  # where no TDengine answers: a stand-in is started
     with (folder / "run.out").open("wb") as out:
         started = time.monotonic()
         run = subprocess.Popen(
@@ -67,11 +69,11 @@ def start_s(browser, folder, dsn):
             run.wait(ENDS_S)
 
 
-def measure_start(chain, times, own_database):
+def measure_start(chain, times, with_dsn):
     """[s] of so many starts, after a first one that does not count: it makes the database and compiles the scripts."""
     folder = chain.folder / "a copy"
     copy_project(folder)
-    dsn = chain.dsn_of_database() if own_database else None
+    dsn = chain.dsn_of_database() if with_dsn else None
     found = []
     with sync_playwright() as playwright, page.browser(playwright) as browser:
         for _ in range(1 + times):
@@ -84,12 +86,11 @@ def main():
     parser = measure.parser(__doc__)
     parser.add_argument("--times", type=measure.number(1, 20), default=3, metavar="N", help="default: 3")
     args = parser.parse_args()
-    own_database = bool(args.dsn) or measure.listens(6041)
     with measure.Chain(args.dsn) as chain:
         measure.tell_where(chain)
-        found = measure_start(chain, args.times, own_database)
+        found = measure_start(chain, args.times, bool(args.dsn))
     middle = measure.percentile(found, 50)
-    with_what = "" if not own_database else ", database already up"
+    with_what = ", TDengine already up" if args.dsn else ""
     measure.tell(
         f"./run.sh, second start: until the page's first row, median{with_what}",
         f"{middle:.2f} s ({min(found):.2f} to {max(found):.2f} s of {len(found)})",
