@@ -39,9 +39,9 @@ MAX_BODY = 512 * 1024 * 1024  # bytes of one request, also when unpacked
 NO_SETTINGS = {
     "query", "database", "default_format", "query_id", "user", "password", "quota_key", "compress", "decompress",
     "buffer_size", "wait_end_of_query", "client_protocol_version", "enable_http_compression",
-    "send_progress_in_http_headers", "http_headers_progress_interval_ms",
+    "send_progress_in_http_headers", "http_headers_progress_interval_ms", "session_id", "session_timeout",
+    "session_check",
 }  # fmt: skip
-REFUSED = {"session_id", "session_timeout", "session_check", "role"}
 UNPACK = {"gzip": gzip.decompress, "lz4": lz4.frame.decompress, "zstd": zstd.decompress, "": bytes}
 # HTTP statuses as ClickHouse gives them, by its error code: not found, refused, broken SQL; any other error is a 500
 STATUSES = {**dict.fromkeys((46, 60, 81), 404), 516: 403, **dict.fromkeys((6, 27, 36, 41, 43, 47, 62, 69, 457), 400)}
@@ -179,8 +179,6 @@ class Handler(tornado.web.RequestHandler):
 
     async def answer(self):
         given, body = self.given(), self.unpacked()
-        if refused := REFUSED & given.keys():
-            raise EngineError(48, f"{', '.join(sorted(refused))}: not in this embedded engine (NOT_IMPLEMENTED)")
         if self.request.headers.get("Content-Type", "").startswith("multipart/"):
             raise EngineError(48, "external data: not in this embedded engine (NOT_IMPLEMENTED)")
         params = {name[6:]: value for name, value in given.items() if name.startswith("param_")}
@@ -197,7 +195,7 @@ class Handler(tornado.web.RequestHandler):
                 sql = text[: insert.end()].decode().rstrip("; \r\n")
             except UnicodeDecodeError:
                 raise EngineError(62, "the statement is not UTF-8 (SYNTAX_ERROR)") from None
-            self.refuse_files(tokens(sql))
+            self.refuse_foreign(tokens(sql))
             sql = re.sub(r"\s+FORMAT\s+\w+$", "", sql, flags=re.IGNORECASE)
             fmt = insert[1].decode()
             rows = await run(self.thread, self.engine.insert, sql, fmt, text[insert.end() :], *context)
@@ -211,7 +209,7 @@ class Handler(tornado.web.RequestHandler):
         found = tokens(sql)
         if not found:
             raise EngineError(62, "Empty query (SYNTAX_ERROR)")
-        self.refuse_files(found)
+        self.refuse_foreign(found)
         fmt = given.get("default_format") or "TabSeparated"
         if len(found) > 2 and found[-2].upper() == "FORMAT":
             fmt = found[-1]
@@ -221,11 +219,12 @@ class Handler(tornado.web.RequestHandler):
         self.summarize()
         self.finish(result)
 
-    def refuse_files(self, found):
-        """A server has its own disk, this process the user's; and SET or USE would outlive the request."""
+    def refuse_foreign(self, found):
+        """A server has its own disk, this process the user's; and a session's own things would be everyone's here."""
         words = [word.upper() for word in found]
-        if {"INFILE", "OUTFILE"} & set(words) or words[0] in ("SET", "USE"):
-            raise EngineError(48, "SET, USE, INFILE and OUTFILE: not in this embedded engine (NOT_IMPLEMENTED)")
+        if {"INFILE", "OUTFILE"} & set(words) or words[0] in ("SET", "USE") or words[:2] == ["CREATE", "TEMPORARY"]:
+            text = "SET, USE, TEMPORARY, INFILE and OUTFILE: not in this embedded engine (NOT_IMPLEMENTED)"
+            raise EngineError(48, text)
         for name, following in zip(words, words[1:], strict=False):
             if following == "(" and name in ("FILE", "EXECUTABLE", "PYTHON"):
                 raise EngineError(48, f"{name.lower()}(): not in this embedded engine (NOT_IMPLEMENTED)")

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import fcntl
+import functools
 import os
 import re
 import secrets
@@ -23,6 +24,7 @@ TABLE = "stock_values"
 INSTALL_S = 600  # chdb's wheel is a large one
 
 
+@functools.cache
 def install():
     """clickhouse/.venv as a user gets it; quick when it is there. One of the tests' processes does it, others wait."""
     (HERE / ".logs").mkdir(exist_ok=True)
@@ -151,7 +153,7 @@ class Chain:
 def assert_each_row_shown_once(chain, viewer, rows):
     """As many rows as were sent are stored, each with a timestamp of its own; the viewer saw each, none twice."""
     stored, stamps, volume = chain.database.counts()
-    assert (stored, stamps) == (rows, rows)
+    assert (stored, stamps) == (rows, rows), f"of {rows} rows sent {stored} are stored, with {stamps} timestamps"
     wait_until(lambda: viewer.distinct() >= rows, 15, lambda: f"{rows} rows stored: {viewer.report()} {chain.health()}")
     polls = chain.table()["polls"]  # further polls must not show any again
     wait_until(lambda: chain.table()["polls"] >= polls + 6, 15, "six polls more")
