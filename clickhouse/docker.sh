@@ -90,7 +90,7 @@ die_of_docker() {
     die "can't $1: ${said##*$'\n'}"
 }
 
-# A random password, made once: the data keeps the user that it was first started with.
+# A random password, made once: a container keeps the one that it was made with.
 make_password() {
     if [[ ! -s $password_file ]]; then
         (umask 077 && od -An -N24 -tx1 /dev/urandom | tr -d ' \n' >"$password_file")

@@ -144,6 +144,21 @@ def test_connection_cut_and_the_database_away(chain, seconds):
     assert_all_arrives(chain, viewer, producer)
 
 
+def test_late_rows_that_come_between_two_reads_are_shown_once(chain):
+    """After an outage both producers send what they kept, while the server, slowly, looks for late rows."""
+    chain.server()
+    viewer, producers = chain.viewer(), [chain.producer("--rows", 20, "--interval", 100) for _ in range(2)]
+    chain.wait_for_rows(200, 30)
+    for _ in range(2):
+        chain.proxy.refuse()
+        time.sleep(5)
+        chain.proxy.go_on()
+        chain.proxy.delay(0.1)
+        time.sleep(8)
+        chain.proxy.go_on()
+    assert_all_arrives(chain, viewer, *producers)
+
+
 @pytest.mark.parametrize("how", ["answers again", "cut"])
 def test_database_that_accepts_and_says_nothing(chain, how):
     server, producer = chain.server(), chain.producer(*SLOW)

@@ -1,5 +1,6 @@
 """run.sh with the real parts: what it says, what it starts, and that it leaves nothing behind."""
 
+import fcntl
 import os
 import pathlib
 import re
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -172,6 +174,36 @@ def test_a_background_job_of_a_script_ends_on_sigint(demo):
         os.kill(int((demo.logs / "pid").read_text()), signal.SIGINT)
         wait_until(lambda: "status 0" in job.stdout(), ENDS_S, lambda: demo.log(job))
         assert demo.processes() == {}
+
+
+def test_ctrl_c_in_a_terminal(demo):
+    # the terminal's SIGINT goes to all of its foreground processes: the parts must be out of its reach
+    leader, follower = os.openpty()
+    process = subprocess.Popen(
+        [demo.folder / "run.sh", "--no-install", "--port", str(demo.port)],
+        cwd=demo.logs,
+        env=demo.environ | demo.env,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(follower)
+    shown = b""
+    try:
+        while shown.count(b"rows/s") < 2:
+            shown += os.read(leader, 4096)
+        os.write(leader, b"\x03")
+        assert process.wait(ENDS_S) == 0
+        while b"sent" not in shown:
+            shown += os.read(leader, 4096)
+        assert b"not sent" not in (demo.folder / ".logs" / "producer-stocks.log").read_bytes()
+        assert demo.processes() == {}
+    finally:
+        process.kill()
+        process.wait(10)
+        os.close(leader)
 
 
 def test_ends_when_nobody_reads_its_output(demo):
