@@ -229,10 +229,13 @@ class Shown:
         self.seconds.setdefault(second, set()).add(key)
         self.total += 1
 
-    def keep_only(self, second, keys):
-        known = self.seconds.get(second, set())
-        self.total -= len(known - keys)
-        known &= keys
+    def of(self, second):
+        return set(self.seconds.get(second, ()))
+
+    def remove(self, second, keys):
+        if second in self.seconds:  # not forgotten meanwhile
+            self.seconds[second] -= keys
+            self.total -= len(keys)
 
     def counts(self, first):
         return {second: len(keys) for second, keys in self.seconds.items() if second >= first and keys}
@@ -415,13 +418,15 @@ class Feed:
         if not differ:
             return
         first, last = min(differ), max(differ)
+        shown = {second: self.shown.of(second) for second in range(first, last + 1)}
         keys = await self.show(f"{self.time} >= {first * per_s} AND {self.time} < {(last + 1) * per_s}")
         if len(keys) == self.limit:  # what is older does not fit the limit
             self.checked_from = (keys[-1][0] if self.subtable else keys[-1]) // per_s + 1
             return
         stored = set(keys)
-        for second in range(first, last + 1):
-            self.shown.keep_only(second, stored)  # rows that are gone don't count any more
+        for second, known in shown.items():  # as known before: what came while we read is not among the keys
+            if gone := known - stored:
+                self.shown.remove(second, gone)  # rows that are gone don't count any more
 
     def status(self):
         if not self.rows or self.error and self.error.startswith(("TDengine refuses", "TDengine has no")):

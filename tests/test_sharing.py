@@ -78,7 +78,7 @@ def test_collapsing_rows_concerns_one_viewer_only(database, tmp_path):
         updated.clear()
         await updated.wait()  # the subscription moved along
         assert await mine.num_rows() == 1
-        await mine.set_depth(0)
+        await mine.expand(0)
         assert 1 < await mine.num_rows() < whole
 
     shared_by_two(database, tmp_path, scene)
