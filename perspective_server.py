@@ -291,6 +291,8 @@ class Feed:
         """What is wrong and what to do, in one line, for the log and the page."""
         if "0x0357" in text or "0x0351" in text:
             return "TDengine refuses this user or password: check TDENGINE_DSN or --password-file"
+        if "certificate" in text or "tls_" in text:
+            return "TDengine's TLS certificate can't be trusted: name your CA's file in the DSN, as ?tls_ca=ca.pem"
         if "0x0388" in text:
             return f"TDengine has no database {self.database}: start producer.py, which makes it"
         if "0x2603" in text:
@@ -982,6 +984,12 @@ def split_dsn(dsn, password_file):
         password = pathlib.Path(password_file).read_text().rstrip("\r\n")
         user = f"{parts.username or 'root'}:{urllib.parse.quote(password, safe='')}"
     given = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme in ("wss", "https"):  # taosws looks at no certificate unless it is told to
+        if given.get("tls_mode") == "none":
+            del given["tls_mode"]
+        else:
+            verify = {"tls_mode": "verify_identity", "tls_ca": ssl.get_default_verify_paths().cafile or ""}
+            given = verify | given
     # one quick try to connect: the next poll tries again
     limits = {"read_timeout": READ_TIMEOUT_S, "conn_timeout": READ_TIMEOUT_S, "conn_retries": 1}
     limits |= {"retry_backoff_ms": 100, "retry_backoff_max_ms": 200}

@@ -18,6 +18,7 @@ import pathlib
 import random
 import re
 import signal
+import ssl
 import sys
 import time
 import urllib.parse
@@ -326,6 +327,8 @@ def explain(code, text, server, table):
     """One line for an error that trying again can't mend, or None."""
     if code in ("0x0357", "0x0351"):
         return f"{server} refuses this user or password ({text}): check --dsn, TDENGINE_DSN or --password-file"
+    if "certificate" in text or "tls_" in text:
+        return f"can't trust {server} ({text}): name your CA's file in the DSN, as ?tls_ca=ca.pem"
     if code in HOPELESS or "mismatch" in text or "not match" in text:
         return f"{table} at {server} can't take these rows ({text}): a table of another shape? --reset makes it anew"
     return None
@@ -438,6 +441,12 @@ def split_dsn(dsn, password_file):
         password = pathlib.Path(password_file).read_text().rstrip("\r\n")
         user = f"{parts.username or 'root'}:{urllib.parse.quote(password, safe='')}"
     given = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme in ("wss", "https"):  # taosws looks at no certificate unless it is told to
+        if given.get("tls_mode") == "none":
+            del given["tls_mode"]
+        else:
+            verify = {"tls_mode": "verify_identity", "tls_ca": ssl.get_default_verify_paths().cafile or ""}
+            given = verify | given
     # one quick try to connect: the sender tries again, and tells
     limits = {"read_timeout": READ_TIMEOUT_S, "conn_timeout": READ_TIMEOUT_S, "conn_retries": 1}
     limits |= {"retry_backoff_ms": 100, "retry_backoff_max_ms": 200}

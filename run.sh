@@ -105,7 +105,7 @@ run() {
 ask_tdengine() {
     # exec: so that the child to end is Python itself
     TDENGINE_DSN=$1 exec "$python" - <<'EOF'
-import os, re, signal, sys, urllib.parse
+import os, re, signal, ssl, sys, urllib.parse
 
 import taosws
 
@@ -119,6 +119,11 @@ if not usable:
     sys.exit(2)
 limits = {"read_timeout": 4, "conn_timeout": 4, "conn_retries": 1, "retry_backoff_ms": 100, "retry_backoff_max_ms": 200}
 given = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+if parts.scheme in ("wss", "https"):
+    if given.get("tls_mode") == "none":
+        del given["tls_mode"]
+    else:
+        given = {"tls_mode": "verify_identity", "tls_ca": ssl.get_default_verify_paths().cafile or ""} | given
 try:
     # without the database, which the producer makes when it is missing
     connection = taosws.connect(parts._replace(path="", query=urllib.parse.urlencode(limits | given)).geturl())

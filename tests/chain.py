@@ -75,10 +75,10 @@ class Database:
         else:
             self.query("DROP DATABASE IF EXISTS {db}")
 
-    def proxy(self):
+    def proxy(self, certificate=None):
         """A Proxy in front of it, to be entered."""
         parts = urllib.parse.urlsplit(self.dsn)
-        return Proxy(parts.hostname, parts.port or 6041, tls=parts.scheme in ("wss", "https"))
+        return Proxy(parts.hostname, parts.port or 6041, parts.scheme in ("wss", "https"), certificate)
 
     def through(self, proxy, password=None):
         """The DSN by way of a proxy, maybe with another password."""
@@ -86,7 +86,8 @@ class Database:
         user = parts.netloc.rpartition("@")[0] or "root:taosdata"
         if password:
             user = f"{user.partition(':')[0]}:{password}"
-        return parts._replace(scheme="ws", netloc=f"{user}@127.0.0.1:{proxy.port}").geturl()
+        scheme = "wss" if proxy.certificate else "ws"
+        return parts._replace(scheme=scheme, netloc=f"{user}@127.0.0.1:{proxy.port}").geturl()
 
 
 def listens(port):
@@ -119,7 +120,7 @@ class Chain:
     def __init__(self, database, folder, dsn=None):
         self.database, self.folder, self.dsn = database, folder, dsn or database.dsn
         self.ended = contextlib.ExitStack()
-        self.port = None
+        self.port, self.scheme, self.prefix = None, "http", ""
 
     def __enter__(self):
         return self
@@ -139,14 +140,13 @@ class Chain:
         """The limit holds all rows of a test, so that none has to be left out."""
         args = ["--port", "0", "--database", self.database.name, "--limit", limit, *args]
         process = self.run("server", ROOT / "perspective_server.py", *args, dsn=dsn)
-        page = wait_until(lambda: re.search(r"page at http://127\.0\.0\.1:(\d+)/", process.stderr()), 20, process.log)
+        page = wait_until(lambda: re.search(r"page at https?://127\.0\.0\.1:(\d+)/", process.stderr()), 20, process.log)
         self.port = int(page[1])
         return process
 
     def viewer(self, dataset="stocks", *args):
-        return Viewer(
-            self.run("viewer", ROOT / "tests/viewer.py", f"ws://127.0.0.1:{self.port}/websocket", SHOWN[dataset], *args)
-        )
+        address = f"{self.scheme.replace('http', 'ws')}://127.0.0.1:{self.port}{self.prefix}/websocket"
+        return Viewer(self.run("viewer", ROOT / "tests/viewer.py", address, SHOWN[dataset], *args))
 
     def health(self):
         """/healthz, or AssertionError when it does not answer."""

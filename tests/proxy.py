@@ -12,12 +12,13 @@ STOP_S = 5  # bound of every wait for the proxy's thread
 
 
 class Proxy:
-    """Passes bytes on to host:port; tls: speaks TLS to the server and plain TCP to the client."""
+    """Passes bytes on to host:port; tls: speaks TLS to the server; certificate: an SSLContext, TLS to the client."""
 
-    def __init__(self, host, port, tls=False):
-        self.host, self.upstream_port, self.tls = host, port, tls
+    def __init__(self, host, port, tls=False, certificate=None):
+        self.host, self.upstream_port, self.tls, self.certificate = host, port, tls, certificate
         self.delay_s = 0.0
         self.connections = 0  # accepted in all
+        self.first_lines = []  # of each connection
         self.lost_replies = self.half_requests = 0  # how many of these faults are still to be played
         self.writers = set()
         self.loop = asyncio.new_event_loop()
@@ -26,7 +27,7 @@ class Proxy:
     def __enter__(self):
         self.thread.start()
         self.passing = self.call(self.make_event())
-        self.listener = self.call(asyncio.start_server(self.serve, "127.0.0.1", 0))
+        self.listener = self.call(asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=self.certificate))
         self.port = self.listener.sockets[0].getsockname()[1]
         return self
 
@@ -79,7 +80,7 @@ class Proxy:
 
     async def listen(self):
         if not self.listener.is_serving():
-            self.listener = await asyncio.start_server(self.serve, "127.0.0.1", self.port)
+            self.listener = await asyncio.start_server(self.serve, "127.0.0.1", self.port, ssl=self.certificate)
 
     async def reset(self):
         for writer in list(self.writers):
@@ -109,6 +110,10 @@ class Proxy:
                     each.transport.abort()
 
     async def requests(self, reader, upstream):
+        first = await reader.readline()
+        self.first_lines.append(first.decode(errors="replace").strip())
+        await self.passing.wait()
+        upstream.write(first)
         while data := await reader.read(65536):
             await self.passing.wait()
             if self.half_requests and len(data) > 1000:
