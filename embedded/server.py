@@ -93,15 +93,14 @@ class Connection(tornado.websocket.WebSocketHandler):
             if result is not None:
                 result.close()
             return None
-        function = ACTIONS.get(action)
         try:
-            if function is None:
+            if action not in ACTIONS:
                 raise TDengineError(0xFFFF, f"unknown action {action}")
             if self.session is None and action not in ("version", "conn"):
                 raise TDengineError(0xFFFF, "server not connected")
             if action != "init" and "stmt_id" in args:
                 extra["stmt_id"] = args["stmt_id"]
-            extra |= await function(self, args)
+            extra |= await getattr(self, "do_" + action)(args)
             return self.reply(action, args, started, **extra)
         except Exception as error:  # whatever it is, the client waits for a reply
             if action == "prepare":
@@ -122,10 +121,10 @@ class Connection(tornado.websocket.WebSocketHandler):
             separators=(",", ":"),
         )
 
-    async def version(self, _):
+    async def do_version(self, _):
         return {"version": VERSION}
 
-    async def conn(self, args):
+    async def do_conn(self, args):
         if self.session is not None:
             raise TDengineError(0xFFFF, "duplicate connections")
         check_user(self.users, args.get("user"), args.get("password"))
@@ -149,30 +148,30 @@ class Connection(tornado.websocket.WebSocketHandler):
             raise TDengineError(0xFFFF, "stmt is nil")
         return found
 
-    async def init(self, _):
+    async def do_init(self, _):
         self.last_v1 += 1
         self.v1[self.last_v1] = StatementV1(self.session)
         return {"stmt_id": self.last_v1}
 
-    async def prepare(self, args):
+    async def do_prepare(self, args):
         return {"is_insert": self.statement_v1(args).prepare(str(args.get("sql", "")))}
 
-    async def set_table_name(self, args):
+    async def do_set_table_name(self, args):
         self.statement_v1(args).name = str(args.get("name", ""))
         return {}
 
-    async def set_tags(self, args):
+    async def do_set_tags(self, args):
         await self.in_thread(self.statement_v1(args).set_tags, args.get("tags"))
         return {}
 
-    async def add_batch(self, args):
+    async def do_add_batch(self, args):
         self.statement_v1(args).add_batch()
         return {}
 
-    async def exec(self, args):
+    async def do_exec(self, args):
         return {"affected": await self.in_thread(self.statement_v1(args).execute)}
 
-    async def close_v1(self, args):
+    async def do_close(self, args):
         self.v1.pop(args.get("stmt_id"), None)
         return {}
 
@@ -186,12 +185,12 @@ class Connection(tornado.websocket.WebSocketHandler):
             raise TDengineError(0x022A, "Stmt API usage error")
         return self.v2[stmt_id]
 
-    async def stmt2_init(self, _):
+    async def do_stmt2_init(self, _):
         self.last_v2 += 1
         self.v2[self.last_v2] = None
         return {"stmt_id": self.last_v2}
 
-    async def stmt2_prepare(self, args):
+    async def do_stmt2_prepare(self, args):
         if args.get("stmt_id") not in self.v2:
             raise TDengineError(0xFFFF, "stmt2 is nil")
         try:
@@ -206,14 +205,14 @@ class Connection(tornado.websocket.WebSocketHandler):
         fields = insert.fields()
         return {"is_insert": True, "fields": fields, "fields_count": len(fields)}
 
-    async def stmt2_exec(self, args):
+    async def do_stmt2_exec(self, args):
         return {"affected": await self.in_thread(self.statement_v2(args).execute)}
 
-    async def stmt2_result(self, args):
+    async def do_stmt2_result(self, args):
         self.statement_v2(args)
         raise TDengineError(0x022A, "Stmt API usage error")
 
-    async def stmt2_close(self, args):
+    async def do_stmt2_close(self, args):
         self.v2.pop(args.get("stmt_id"), None)
         return {}
 
@@ -307,14 +306,8 @@ class Connection(tornado.websocket.WebSocketHandler):
         return protocol.fetch_reply(req_id, result_id, time.perf_counter_ns() - started, block, error)
 
 
-ACTIONS = {
-    **{
-        name: getattr(Connection, name) for name in ("version", "conn", "init", "prepare", "set_table_name", "set_tags")
-    },
-    **{name: getattr(Connection, name) for name in ("add_batch", "exec", "stmt2_init", "stmt2_prepare", "stmt2_exec")},
-    **{name: getattr(Connection, name) for name in ("stmt2_result", "stmt2_close")},
-    "close": Connection.close_v1,
-}
+# Names of methods after "do_": a request for anything else is refused.
+ACTIONS = frozenset(name[3:] for name in vars(Connection) if name.startswith("do_"))
 
 
 def check_user(users, user, password):

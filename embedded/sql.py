@@ -56,6 +56,7 @@ FUNCTIONS_OF_TDENGINE = frozenset(
     sha2 to_base64 from_base64 st_geomfromtext st_astext block_dist
 """.split()
 )
+FUNCTIONS_WITH_WORDS = frozenset({"trim", "substr", "substring", "position"})  # as in TRIM(LEADING FROM x)
 
 
 # Statements and expressions
@@ -320,12 +321,15 @@ class Parser:
         return lower_outside_quotes(self.sql[token.start :])
 
     def syntax_error(self, token=None):
-        """TDengine's own error where TDengine refuses too; for what TDengine knows and we don't, see unsupported."""
+        """TDengine's own error where TDengine surely refuses too; for what TDengine knows and we don't, see unsupported."""
         token = token or self.token
-        if token.kind == "end":
-            return TDengineError(0x2601, "Incomplete SQL statement")
         if token.kind == "word" and token.value in KNOWN_TO_TDENGINE or token.value == "(" or token.kind == "bad":
             return self.unsupported(token)
+        return self.refused(token)
+
+    def refused(self, token):
+        if token.kind == "end":
+            return TDengineError(0x2601, "Incomplete SQL statement")
         return TDengineError(0x2600, f'syntax error near "{self.rest(token)}"')
 
     def unsupported(self, token=None):
@@ -381,7 +385,7 @@ class Parser:
             return self.next().value
         if token.kind == "word" and (reserved_too or token.value not in RESERVED or token.value in NAMES_ANYWAY):
             return self.next().value
-        raise self.syntax_error()
+        raise self.refused(token) if token.kind == "word" else self.syntax_error()
 
     def table_name(self):
         token = self.token
@@ -861,7 +865,10 @@ class Parser:
             return Call(token.value, [], token)
         if token.kind == "word" and token.value == "tbname":
             return ColumnRef("tbname", None, token)
-        if token.kind == "quoted" or token.kind == "word" and token.value not in RESERVED:
+        is_name = token.kind == "word" and (
+            token.value not in RESERVED or token.value == "database" and self.is_sign("(")
+        )
+        if token.kind == "quoted" or is_name:
             return self.name_or_call(token)
         raise self.syntax_error(token)
 
@@ -870,7 +877,8 @@ class Parser:
             arguments = []
             if not self.is_sign(")"):
                 arguments = self.expressions()
-            self.expect_sign(")")
+            if not self.accept_sign(")"):
+                raise self.syntax_error() if token.value in FUNCTIONS_WITH_WORDS else self.refused(self.token)
             return Call(token.value, arguments, token)
         if self.accept_sign("."):
             if self.is_sign("*"):
