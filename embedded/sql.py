@@ -321,7 +321,7 @@ class Parser:
         return lower_outside_quotes(self.sql[token.start :])
 
     def syntax_error(self, token=None):
-        """TDengine's own error where TDengine surely refuses too; for what TDengine knows and we don't, see unsupported."""
+        """TDengine's own error where TDengine refuses too; what TDengine knows and we don't is told as unsupported."""
         token = token or self.token
         if token.kind == "word" and token.value in KNOWN_TO_TDENGINE or token.value == "(" or token.kind == "bad":
             return self.unsupported(token)

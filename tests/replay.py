@@ -1,6 +1,7 @@
-"""Runs the calls of a recording through the real client against PORT: `python replay.py NAME PORT`.
+"""Runs calls through the real client against PORT, one after the other: `python replay.py NAME PORT`.
 
-Prints a JSON list of what each call gave, in the form of the recording's NAME.expected.json.
+NAME is a recording, whose calls these are, or `-`: then each line of standard input is a call, as a JSON string.
+Prints what each call gave as a line of JSON, in the form of the recordings' NAME.expected.json.
 """
 
 import json
@@ -35,13 +36,17 @@ def run(source, names):
         return {"error": type(error).__name__, "message": str(error)}
 
 
+def calls(name):
+    if name == "-":
+        return map(json.loads, sys.stdin)
+    return [source for source, _ in json.loads((RECORDINGS / f"{name}.expected.json").read_text())]
+
+
 def main():
     name, port = sys.argv[1], int(sys.argv[2])
     names = {"taosws": taosws, "PORT": port, "DSN": f"ws://root:taosdata@localhost:{port}"}
-    results = []
-    for source, _ in json.loads((RECORDINGS / f"{name}.expected.json").read_text()):
-        results.append(run(source, names))
-        print(json.dumps(results[-1]), flush=True)
+    for source in calls(name):
+        print(json.dumps(run(source, names)), flush=True)
 
 
 if __name__ == "__main__":
