@@ -93,9 +93,9 @@ class Planner:
         if aggregates and names == {"last_row"} and not (select.group_by or select.partition_by or select.interval):
             return self.plan_last_row(select, items, where)
         self.plan_groups(select)
-        self.grouping = bool(aggregates or order_aggregates or self.groups)
-        if self.grouping and not self.groups:
+        if aggregates and not self.groups:
             self.check_single_group(items, names, aggregates)
+        self.grouping = bool(aggregates or order_aggregates or self.groups)
         typed = [self.expression(item.expression) for item in items]
         columns = [self.result_column(item, value) for item, value in zip(items, typed, strict=True)]
         order = self.plan_order(select, items, typed)

@@ -198,8 +198,6 @@ class Connection(tornado.websocket.WebSocketHandler):
         except TDengineError as error:
             if error.code == 0x2603:
                 raise TDengineError(0x022B, error.message) from None
-            if error.code == 0x0216:
-                raise TDengineError(0x0216, "Syntax error in SQL") from None
             raise
         self.v2[args["stmt_id"]] = insert
         fields = insert.fields()

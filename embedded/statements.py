@@ -8,6 +8,7 @@ from .storage import Rows, Subtable, Table
 from .types import STAND_IN, VARCHAR, Column, TDengineError
 
 TABLE_NAME = Column("tbname", VARCHAR, 269)
+UNPARSABLE = (0x0216, "Syntax error in SQL")
 NOT_BOUND = (0x022A, "Stmt API usage error")
 
 
@@ -20,13 +21,13 @@ class PreparedInsert:
         try:
             statement, self.parser = sql.parse(text)
         except TDengineError as error:
-            if error.code in (0x2600, 0x2601) and "stand-in" not in error.message:
-                raise TDengineError(0x0216, "Syntax error in SQL") from None
+            if error.code in (0x0216, 0x2600, 0x2601) and "stand-in" not in error.message:
+                raise TDengineError(*UNPARSABLE) from None
             raise
         if not isinstance(statement, sql.Insert):
             raise TDengineError(0x2600, f"only INSERT can be prepared by this {STAND_IN}")
         if len(statement.targets) != 1:
-            raise TDengineError(0x0216, "Syntax error in SQL")
+            raise TDengineError(*UNPARSABLE)
         name, self.using, column_tokens, rows, _ = statement.targets[0]
         self.fixed = None
         if name is None and self.using is None:
@@ -41,7 +42,7 @@ class PreparedInsert:
             self.table = found.stable if isinstance(found, Subtable) else found
             self.fixed = name.table
             if isinstance(found, Table) and found.tags is not None:
-                raise TDengineError(0x0216, "Syntax error in SQL")
+                raise TDengineError(*UNPARSABLE)
         self.names_table = name is None
         self.indices = bound_columns(self.table, column_tokens, self.parser)
         self.columns = [self.table.columns[index] for index in self.indices]
@@ -49,7 +50,7 @@ class PreparedInsert:
         if len(rows) != 1 or any(mark.kind != "?" for mark in marks):
             raise TDengineError(0x0200, "Invalid operation")
         if len(marks) != len(self.columns):
-            raise TDengineError(0x0216, "Syntax error in SQL")
+            raise TDengineError(*UNPARSABLE)
         self.prepare_tags()
         self.pending, self.failed = [], None
 
@@ -109,7 +110,7 @@ class PreparedInsert:
             return None
         if isinstance(found, Subtable) and found.stable is self.table:
             return found.id
-        raise TDengineError(0x0216, "Syntax error in SQL")
+        raise TDengineError(*UNPARSABLE)
 
     def execute(self):
         """Stores what is bound; returns the number of rows."""
@@ -132,9 +133,7 @@ class PreparedInsert:
             arrays = [join([arrays[k] for _, _, arrays in pending]) for k in range(len(self.columns))]
             check_rows(self.table, self.indices, arrays)
             subtables = None if self.table.tags is None else np.repeat(np.array(ids, np.int32), counts)
-            time_first = sorted(range(len(self.indices)), key=lambda k: self.indices[k] != 0)
-            rows = Rows(self.table, subtables, [self.indices[k] for k in time_first], [arrays[k] for k in time_first])
-            return self.storage.write([rows], list(new.values()))
+            return self.storage.write([Rows(self.table, subtables, self.indices, arrays)], list(new.values()))
 
     def subtable_id(self, name, tags, new):
         found = self.known(name)

@@ -234,7 +234,7 @@ class Storage:
 
     def write_rows(self, execute, rows):
         """(rows stored, newest timestamp). Only rows not newer than all others are looked up first."""
-        table, keys = rows.table, rows.arrays[0]
+        table, keys = rows.table, rows.arrays[rows.indices.index(0)]
         batch = {f"c{index}": as_numpy(array) for index, array in zip(rows.indices, rows.arrays, strict=True)}
         if rows.subtables is not None:
             batch["s"] = rows.subtables
