@@ -229,7 +229,7 @@ def test_database_comes_later(chain):
     while time.monotonic() < deadline:
         assert chain.health()["status"] == "waiting"
         time.sleep(0.5)
-    assert b"<perspective-viewer" in get(f"http://127.0.0.1:{chain.port}/")
+    assert b"perspective-viewer" in get(f"http://127.0.0.1:{chain.port}/")
     assert chain.table()["error"]
     chain.proxy.go_on()
     chain.wait_for_rows(100, 10)

@@ -73,7 +73,7 @@ def test_a_token_reaches_the_database_and_no_log(chain, authority):
     chain.dsn += f"?tls_ca={authority[0] / 'ca.pem'}&token={TOKEN}"
     server, producer = chain.server("--log-level", "debug"), chain.producer("--batches", 2)
     assert producer.wait(30) == 0, producer.log()
-    chain.wait_for_rows(1, 20)
+    wait_until(lambda: chain.table()["rows"] == sent(producer), 20, server.log)
     assert all(f"token={TOKEN}" in line for line in chain.proxy.first_lines), chain.proxy.first_lines
     chain.proxy.refuse()
     wait_until(lambda: chain.table()["error"], 20, server.log)
@@ -107,7 +107,7 @@ def test_the_server_itself_behind_tls_and_a_prefix(plain, authority, monkeypatch
     wait_until(lambda: viewer.distinct() == 1000, 20, viewer.report)
     at = f"https://127.0.0.1:{plain.port}"
     status, page = fetch(f"{at}/demo/", folder)
-    assert (status, b"<perspective-viewer" in page) == (200, True)
+    assert (status, b"perspective-viewer" in page) == (200, True)
     assert fetch(f"{at}/demo/healthz", folder)[0] == 200
     for outside in ("/", "/healthz", "/websocket", "/npm/", "/demonstration/"):
         assert fetch(at + outside, folder)[0] == 404, outside
