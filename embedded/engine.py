@@ -1,12 +1,13 @@
 """Statements carried out: what a session asks for, from SQL text to rows stored or blocks of a result."""
 
 import datetime
+import threading
 
 import duckdb
 import numpy as np
 
 from . import literals, protocol, sql, times
-from .select import Planner, Source, quote
+from .select import Planner, Source, find_loose_columns, quote
 from .storage import Rows, Subtable, Table
 from .types import (
     BIGINT,
@@ -27,44 +28,49 @@ PRECISION_NAMES = {number: name for name, number in PRECISIONS.items()}
 
 
 class Result:
-    """A result set: columns, precision, and its rows in blocks."""
+    """A result set: columns, precision, and its rows in blocks, from arrays or piece by piece from a cursor."""
 
     def __init__(self, columns, precision, arrays=None, cursor=None):
         self.columns, self.precision = columns, precision
         self.arrays, self.cursor, self.at = arrays, cursor, 0
+        self.lock, self.closed = threading.Lock(), False
         self.first = self.make_block()  # at once: most results have no more
 
     def next_block(self):
         """The next raw block, or None at the end."""
-        if self.first is not None:
-            block, self.first = self.first, None
-            return block
-        return self.make_block()
+        with self.lock:
+            if self.first is not None:
+                block, self.first = self.first, None
+                return block
+            block = None if self.closed else self.make_block()
+        if block is None or self.closed:
+            self.close()
+        return block
 
     def make_block(self):
         arrays = self.next_arrays()
         return None if arrays is None else protocol.encode_block(self.columns, arrays)
 
     def next_arrays(self):
-        if self.cursor is not None:
-            rows = self.cursor.fetchmany(ROWS_PER_BLOCK)
-            if not rows:
-                self.close()
-                return None
-            return [
-                list_to_array(column, values)
-                for column, values in zip(self.columns, zip(*rows, strict=True), strict=True)
-            ]
-        if self.at >= len(self.arrays[0]):
+        if self.cursor is None:
+            part = slice(self.at, self.at + ROWS_PER_BLOCK)
+            self.at += ROWS_PER_BLOCK
+            arrays = [array[part] for array in self.arrays]
+            return arrays if len(arrays[0]) else None
+        rows = self.cursor.fetchmany(ROWS_PER_BLOCK)
+        if not rows:
             return None
-        part = slice(self.at, self.at + ROWS_PER_BLOCK)
-        self.at += ROWS_PER_BLOCK
-        return [array[part] for array in self.arrays]
+        return [
+            list_to_array(column, values) for column, values in zip(self.columns, zip(*rows, strict=True), strict=True)
+        ]
 
     def close(self):
-        if self.cursor is not None:
-            self.cursor.close()
-            self.cursor, self.arrays = None, [()]
+        """A thread that is reading just now closes the cursor itself afterwards."""
+        self.closed = True
+        if self.lock.acquire(blocking=False):
+            self.cursor = self.first = None
+            self.arrays = [()]
+            self.lock.release()
 
 
 def list_to_array(column, values):
@@ -111,8 +117,13 @@ class Session:
     def run(self, statement, parser):
         try:
             return getattr(self, "do_" + type(statement).__name__.lower())(statement, parser)
+        except RecursionError:
+            raise parser.unsupported(parser.tokens[0]) from None
         except duckdb.CatalogException:  # dropped meanwhile
             raise TDengineError(0x2603, "Table does not exist") from None
+        except duckdb.FatalException:
+            self.storage.broken = True
+            raise
 
     # Names
 
@@ -281,14 +292,14 @@ class Session:
         with self.storage.lock:
             found = self.table_of(statement.name)
             table = found.stable if isinstance(found, Subtable) else found
-            condition = f"s = {found.id}" if isinstance(found, Subtable) else "true"
+            condition = f"r.s = {found.id}" if isinstance(found, Subtable) else "true"
             if statement.where is not None:
-                if any(column.name != table.columns[0].name for column in columns_in(statement.where)):
+                if any(column.name != table.columns[0].name for column in find_loose_columns(statement.where)):
                     raise TDengineError(0x2654, "The DELETE statement must only have a definite time window range")
                 source = self.source_of(statement.name, found)
                 planner = Planner(parser, source, self.database, self.zone)
                 planner.names = {statement.name.table}
-                condition += " AND " + planner.plan_where(statement.where).replace("r.c0", "c0")
+                condition += " AND " + planner.plan_where(statement.where)
             return self.storage.delete(table, condition)
 
     # Rows out
@@ -299,15 +310,12 @@ class Session:
         try:
             cursor.execute(plan.sql)
             if plan.rows_at_most is None or plan.rows_at_most > STREAMED_FROM:
-                return Result(plan.columns, plan.precision, cursor=cursor)
+                result = Result(plan.columns, plan.precision, cursor=cursor)
+                self.storage.streams.add(result)
+                return result
             found = list(cursor.fetchnumpy().values())
         except duckdb.ConversionException as error:
-            cursor.close()
             raise TDengineError(0x2600, f"{str(error).splitlines()[0]} (stand-in for TDengine)") from None
-        except BaseException:
-            cursor.close()
-            raise
-        cursor.close()
         return Result(plan.columns, plan.precision, arrays=numpy_to_arrays(plan.columns, found))
 
     def plan_select(self, statement, parser):
@@ -467,12 +475,6 @@ def compression(column):
     return ("simple8b", "lz4", "medium") if column.type.is_integer else ("disabled", "zstd", "medium")
 
 
-def columns_in(node):
-    from .select import find_loose_columns
-
-    return find_loose_columns(node)
-
-
 def check_columns(columns, tags):
     names = [column.name for column in (*columns, *(tags or ()))]
     if columns[0].type is not TIMESTAMP:
@@ -508,12 +510,12 @@ def bound_columns(table, tokens, parser=None):
         indices.append(names[token.value])
     if 0 not in indices:
         raise TDengineError(0x0200, "Primary timestamp column should not be null")
-    return [*indices]
+    return indices
 
 
 def check_rows(table, indices, arrays):
     """TDengineError when a timestamp is out of the database's range or NULL."""
-    stamps = arrays[list(indices).index(0)]
+    stamps = arrays[indices.index(0)]
     if np.ma.getmaskarray(stamps).any():
         raise TDengineError(0x0200, "Primary timestamp column should not be null")
     precision = table.database.precision

@@ -59,6 +59,8 @@ def to_timestamp(parser, value, precision, zone):
         raise parser.insert_error(value.token, "invalid timestamp")
     for count, unit in value.shift:
         moment = times.shifted(moment, count, unit, precision, zone)
+    if not -(2**63) <= moment < 2**63:
+        raise TDengineError(0x060B, "Timestamp data out of range")
     return moment
 
 

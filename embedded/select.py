@@ -9,7 +9,6 @@ from .types import (
     BOOL,
     DOUBLE,
     FLOAT,
-    NCHAR,
     STAND_IN,
     TIMESTAMP,
     UBIGINT,
@@ -125,7 +124,7 @@ class Planner:
         if select.interval and not aggregates:
             raise self.unsupported(select.interval[0].token)
         if select.partition_by and not (aggregates or select.interval):
-            raise self.unsupported(first_token(select.partition_by[0]))
+            raise self.unsupported(select.partition_by[0].token)
         if select.interval and self.source.time is None:
             raise self.unsupported(select.interval[0].token)
 
@@ -134,10 +133,10 @@ class Planner:
         self.rows_only = True
         typed = [self.expression(item.expression) for item in items]
         if any(not find_aggregates(item.expression) and not is_constant(item.expression) for item in items):
-            raise self.unsupported(first_token(items[0].expression))
+            raise self.unsupported(items[0].expression.token)
         columns = [self.result_column(item, value) for item, value in zip(items, typed, strict=True)]
         if self.source.time is None or select.order_by or select.distinct:
-            raise self.unsupported(first_token(items[0].expression))
+            raise self.unsupported(items[0].expression.token)
         time_sql = self.source.columns[self.source.time][0]
         parts = ["SELECT", ", ".join(value.sql for value in typed), *self.from_and_where(where)]
         text = " ".join(filter(None, parts)) + f" ORDER BY {time_sql} DESC LIMIT 1"
@@ -210,7 +209,7 @@ class Planner:
     def plan_groups(self, select):
         for expression in (*select.group_by, *select.partition_by):
             if find_aggregates(expression):
-                raise self.unsupported(first_token(expression))
+                raise self.unsupported(expression.token)
             self.groups[self.expression(expression).sql] = None
         if select.interval:
             width, offset = select.interval
@@ -218,7 +217,7 @@ class Planner:
                 raise self.unsupported(width.token)
             units = times.span(width.count, width.unit, self.precision)
             shift = times.span(offset.count, offset.unit, self.precision) if offset else 0
-            if units <= 0 or shift >= units or offset and offset.unit in "ny":
+            if not 0 < units < 2**60 or shift >= units or offset and offset.unit in "ny":
                 raise self.unsupported(width.token)
             time_sql = self.source.columns[self.source.time][0]
             start = f"(({time_sql} - {shift}) // {units} * {units} + {shift})"
@@ -461,7 +460,7 @@ class Planner:
     def boolean(self, node):
         value = self.expression(node)
         if value.type is not BOOL or isinstance(node, sql.Literal):
-            raise self.unsupported(first_token(node))
+            raise self.unsupported(node.token)
         return value
 
     def arithmetic(self, node):
@@ -571,10 +570,3 @@ def find_loose_columns(node):
 
 def is_constant(node):
     return not find_loose_columns(node) and not find_aggregates(node)
-
-
-def first_token(node):
-    return node.token
-
-
-__all__ = ["NCHAR", "Plan", "Planner", "Source", "quote"]

@@ -21,22 +21,36 @@ VERSION = "3.3.6.6.stand-in"  # taosws asks for 3.3.2.0 or newer
 MAX_MESSAGE = 64 * 2**20  # bytes
 MAX_AT_ONCE = 32  # requests of one connection
 PING_S = 54
-LOG = logging.getLogger("embedded")
+SAME_LINE_S = 60
+
+
+class Log:
+    """The log, where a failure that happens again and again is told once a minute."""
+
+    def __init__(self):
+        self.told = {}
+
+    def error(self, text, detail=""):
+        now = time.monotonic()
+        self.told = {old: when for old, when in self.told.items() if now - when < SAME_LINE_S}
+        if text not in self.told and len(self.told) < 100:
+            self.told[text] = now
+            logging.getLogger("embedded").error("%s%s", text, detail)
+
+
+LOG = Log()
 
 
 def as_tdengine_error(error):
-    """What a failure inside is told as: a full disk with TDengine's code, anything else with taosAdapter's own."""
+    """What a failure inside is told as: one to write with TDengine's code, anything else with taosAdapter's own."""
     if isinstance(error, TDengineError):
         return error
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    LOG.error("%s", text)
-    if isinstance(error, (duckdb.IOException, OSError)) or "No space" in text:
-        return TDengineError(0x012B, f"Out of disk space: the stand-in for TDengine cannot write: {text}")
+    if isinstance(error, (duckdb.IOException, duckdb.FatalException, OSError)) or "Could not write" in text:
+        LOG.error("the data folder cannot be written, is the disk full? The stand-in tries on", f": {text}")
+        return TDengineError(0x020D, f"System out of disk space: the stand-in for TDengine cannot write ({text})")
+    LOG.error(text)
     return TDengineError(0xFFFF, f"the stand-in for TDengine failed: {text}")
-
-
-class Refused(Exception):
-    """A request that gets an error of taosAdapter's own."""
 
 
 class Connection(tornado.websocket.WebSocketHandler):
@@ -47,11 +61,13 @@ class Connection(tornado.websocket.WebSocketHandler):
         self.session = None
         self.results, self.v1, self.v2 = {}, {}, {}
         self.last_result = self.last_v1 = self.last_v2 = 0
-        self.turn = asyncio.Semaphore(MAX_AT_ONCE)
+        self.turn, self.tasks = asyncio.Semaphore(MAX_AT_ONCE), set()
 
     async def on_message(self, message):
         await self.turn.acquire()
-        asyncio.get_running_loop().create_task(self.answer(message))
+        task = asyncio.get_running_loop().create_task(self.answer(message))
+        self.tasks.add(task)  # the loop itself keeps none
+        task.add_done_callback(self.tasks.discard)
 
     async def answer(self, message):
         try:
@@ -75,31 +91,21 @@ class Connection(tornado.websocket.WebSocketHandler):
 
     async def answer_text(self, message):
         started = time.perf_counter_ns()
-        action, args, extra = "", {}, {}
         try:
-            request = json.loads(message)
-            action, args = request["action"], request.get("args") or {}
-            if not isinstance(action, str) or not isinstance(args, dict):
-                raise TypeError
-            req_id = args.get("req_id", 0)
-            if type(req_id) is not int or not 0 <= req_id < 2**64:
-                args["req_id"] = 0
-                raise TypeError
+            action, args = parse_request(message)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            action = action if isinstance(action, str) else ""
             return self.reply("", {}, started, TDengineError(0xFFFF, "unmarshal request error"))
         if action == "free_result":
             result = self.results.pop(args.get("id"), None)
             if result is not None:
                 result.close()
             return None
+        extra = {"stmt_id": args["stmt_id"]} if action != "init" and "stmt_id" in args else {}
         try:
             if action not in ACTIONS:
                 raise TDengineError(0xFFFF, f"unknown action {action}")
             if self.session is None and action not in ("version", "conn"):
                 raise TDengineError(0xFFFF, "server not connected")
-            if action != "init" and "stmt_id" in args:
-                extra["stmt_id"] = args["stmt_id"]
             extra |= await getattr(self, "do_" + action)(args)
             return self.reply(action, args, started, **extra)
         except Exception as error:  # whatever it is, the client waits for a reply
@@ -117,7 +123,6 @@ class Connection(tornado.websocket.WebSocketHandler):
                 "timing": time.perf_counter_ns() - started,
                 **extra,
             },
-            ensure_ascii=False,
             separators=(",", ":"),
         )
 
@@ -154,10 +159,10 @@ class Connection(tornado.websocket.WebSocketHandler):
         return {"stmt_id": self.last_v1}
 
     async def do_prepare(self, args):
-        return {"is_insert": self.statement_v1(args).prepare(str(args.get("sql", "")))}
+        return {"is_insert": self.statement_v1(args).prepare(args.get("sql") or "")}
 
     async def do_set_table_name(self, args):
-        self.statement_v1(args).name = str(args.get("name", ""))
+        self.statement_v1(args).name = args.get("name")
         return {}
 
     async def do_set_tags(self, args):
@@ -194,7 +199,7 @@ class Connection(tornado.websocket.WebSocketHandler):
         if args.get("stmt_id") not in self.v2:
             raise TDengineError(0xFFFF, "stmt2 is nil")
         try:
-            insert = await self.in_thread(PreparedInsert, self.session, str(args.get("sql", "")))
+            insert = await self.in_thread(PreparedInsert, self.session, args.get("sql") or "")
         except TDengineError as error:
             if error.code == 0x2603:
                 raise TDengineError(0x022B, error.message) from None
@@ -304,6 +309,24 @@ class Connection(tornado.websocket.WebSocketHandler):
         return protocol.fetch_reply(req_id, result_id, time.perf_counter_ns() - started, block, error)
 
 
+def parse_request(message):
+    """(action, args) of a JSON request; numbers in it are in range, texts are text. Any of several errors otherwise."""
+    request = json.loads(message)
+    action, args = request["action"], request.get("args") or {}
+    if not isinstance(action, str) or not isinstance(args, dict):
+        raise TypeError
+    for name in ("req_id", "stmt_id", "id"):
+        if name in args and (type(args[name]) is not int or not 0 <= args[name] < 2**64):
+            raise TypeError
+    for name in ("user", "password", "db", "tz", "sql", "name"):
+        if args.get(name) is not None and not isinstance(args[name], str):
+            raise TypeError
+    message.encode()  # half a surrogate pair is no text
+    action.encode()
+    json.dumps(args, ensure_ascii=False).encode()
+    return action, args
+
+
 # Names of methods after "do_": a request for anything else is refused.
 ACTIONS = frozenset(name[3:] for name in vars(Connection) if name.startswith("do_"))
 
@@ -312,7 +335,7 @@ def check_user(users, user, password):
     """users: {name: password}. TDengineError unless they match."""
     if user not in users:
         raise TDengineError(0x0351, "Invalid user")
-    if not hmac.compare_digest(str(password).encode(), users[user].encode()):
+    if not hmac.compare_digest((password or "").encode(), users[user].encode()):
         raise TDengineError(0x0357, "Authentication failure")
 
 

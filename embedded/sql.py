@@ -5,18 +5,19 @@ the stand-in doesn't gets the syntax error with a text that says so.
 """
 
 import dataclasses
+import math
 import re
 
 from .types import BY_NAME, NCHAR, PRECISIONS, VARBINARY, VARCHAR, Column, TDengineError
 
 TOKEN = re.compile(
-    r"""(?P<space>\s+|--[^\n]*|/\*.*?\*/)
+    r"""(?P<space>\s+|--[^\n]*|/\*.*?\*/)|(?P<open>/\*)
     |(?P<number>(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?)(?P<unit>[buasmhdwnyBUASMHDWNY](?![A-Za-z0-9_]))?
     |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
     |`(?P<quoted>[^`]*)`
     |(?P<text>'(?:[^'\\]|''|\\.)*'|"(?:[^"\\]|""|\\.)*")
     |(?P<sign><=|>=|<>|!=|[-+*/%=<>(),.;?])""",
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 # Words of TDengine's grammar: names only in back-quotes.
@@ -56,6 +57,7 @@ FUNCTIONS_OF_TDENGINE = frozenset(
     sha2 to_base64 from_base64 st_geomfromtext st_astext block_dist
 """.split()
 )
+LONGEST_REST = 1000  # characters of the SQL that a message repeats
 FUNCTIONS_WITH_WORDS = frozenset({"trim", "substr", "substring", "position"})  # as in TRIM(LEADING FROM x)
 
 
@@ -248,14 +250,14 @@ class Token:
 
 
 def tokenize(sql):
-    """The tokens of the first statement, an end token last."""
+    """The tokens of the first statement, an end token last. Behind a token that is none nothing is looked at."""
     tokens, at = [], 0
     while at < len(sql):
         match = TOKEN.match(sql, at)
-        if match is None or match["unit"] and not match["number"].isdigit():
+        if match is None or match["open"] or not is_number_in_bounds(match["number"], match["unit"]):
             tokens.append(Token("bad", sql[at], at, at + 1))
-            at += 1
-            continue
+            at = len(sql)
+            break
         start, at = at, match.end()
         if match["space"] is not None:
             continue
@@ -281,6 +283,15 @@ def tokenize(sql):
         tokens.append(token)
     tokens.append(Token("end", None, at, at))
     return tokens
+
+
+def is_number_in_bounds(number, unit):
+    """Whether it can be calculated with; a fraction has no unit (1.5s)."""
+    if number is None:
+        return True
+    if number.isdigit():
+        return len(number) <= (18 if unit else 300)
+    return not unit and math.isfinite(float(number))
 
 
 def unquote(text):
@@ -318,7 +329,7 @@ class Parser:
     # Errors
 
     def rest(self, token):
-        return lower_outside_quotes(self.sql[token.start :])
+        return lower_outside_quotes(self.sql[token.start : token.start + LONGEST_REST])
 
     def syntax_error(self, token=None):
         """TDengine's own error where TDengine refuses too; what TDengine knows and we don't is told as unsupported."""

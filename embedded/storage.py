@@ -4,16 +4,19 @@ A plain table n of the catalog is DuckDB's table tn (c0, c1, ..), a supertable i
 its subtables and gn (s, n, g0, ..) for the subtables' numbers, names and tags. Timestamps are integers.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import threading
+import time
+import weakref
 
 import duckdb
 import numpy as np
 
 from . import times
-from .types import BY_NUMBER, STAND_IN, Column, TDengineError
+from .types import BY_NUMBER, Column, TDengineError
 
 FILE = "stand-in.duckdb"
 CATALOG = """
@@ -66,27 +69,52 @@ class Rows:
 
 
 class Storage:
-    """All of it. Writes come one at a time; reads go through cursors of their own."""
+    """All of it. Writes come one at a time, through `connection` under `lock`; reads go through cursors of their own.
+
+    After some failures, a full disk among them, DuckDB works no more until its file is opened anew: see reopened().
+    """
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.lock = threading.RLock()
         self.databases = {}
-        self.open()
-
-    def open(self):
+        self.streams = weakref.WeakSet()  # results that are read piece by piece, which hold cursors
+        self.broken, self.retry_at, self.failure = False, 0.0, None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.connection = duckdb.connect(str(self.folder / FILE), config={"threads": 2, "memory_limit": "512MB"})
+            self.opened = self.open()
+            self.opened.execute(CATALOG)
+            self.load()
         except FileExistsError:
             raise UnusableFolder(f"{self.folder} is not a folder") from None
         except (OSError, duckdb.Error) as error:
-            text = str(error)
-            if "lock" in text:
+            text = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            if "Could not set lock" in text:
                 raise UnusableFolder(f"{self.folder} is in use by another stand-in") from None
-            raise UnusableFolder(f"{self.folder} cannot be used: {text.splitlines()[0]}") from None
-        self.connection.execute(CATALOG)
-        self.load()
+            raise UnusableFolder(f"{self.folder} cannot be used: {text}") from None
+
+    def open(self):
+        return duckdb.connect(str(self.folder / FILE), config={"threads": 2, "memory_limit": "512MB"})
+
+    @property
+    def connection(self):
+        return self.reopened() if self.broken else self.opened
+
+    def cursor(self):
+        return self.connection.cursor()
+
+    def reopened(self):
+        """The connection, opened anew; DuckDB's error while it cannot be."""
+        with self.lock:
+            if not self.broken:
+                return self.opened
+            self.opened = None
+            for stream in list(self.streams):
+                stream.close()
+            connection = self.open()  # still the broken one as long as anybody has a cursor
+            connection.execute("SELECT count(*) FROM databases")
+            self.opened, self.broken = connection, False
+            return connection
 
     def load(self):
         read = self.connection.execute
@@ -111,20 +139,25 @@ class Storage:
 
     def close(self):
         with self.lock:
-            self.connection.close()
-
-    def cursor(self):
-        return self.connection.cursor()
+            if self.opened is not None:
+                self.opened.close()
 
     def transaction(self, steps):
         """Runs steps(execute): all of it or nothing is stored."""
+        if time.monotonic() < self.retry_at:
+            raise self.failure
         execute = self.connection.execute
-        execute("BEGIN")
         try:
+            execute("BEGIN")
             result = steps(execute)
             execute("COMMIT")
+        except duckdb.FatalException as error:
+            # for a second nothing is written, so that reads are answered while the disk is full
+            self.broken, self.retry_at, self.failure = True, time.monotonic() + 1, duckdb.IOException(str(error))
+            raise
         except BaseException:
-            self.connection.rollback()
+            with contextlib.suppress(duckdb.Error):  # a COMMIT that failed has rolled back already
+                execute("ROLLBACK")
             raise
         return result
 
@@ -141,9 +174,8 @@ class Storage:
             if name in self.databases:
                 raise TDengineError(0x0381, "Database already exists")
             database = Database(name, precision, keep_ms, times.now(0))
-            self.connection.execute(
-                "INSERT INTO databases VALUES (?, ?, ?, ?)", [name, precision, keep_ms, database.created_ms]
-            )
+            values = [name, precision, keep_ms, database.created_ms]
+            self.transaction(lambda execute: execute("INSERT INTO databases VALUES (?, ?, ?, ?)", values))
             self.databases[name] = database
 
     def drop_database(self, name):
@@ -225,7 +257,12 @@ class Storage:
                     execute(f"INSERT INTO g{subtable.stable.id} VALUES ({marks})", [subtable.id, subtable.name, *tags])
                 return [self.write_rows(execute, rows) for rows in rows_of_tables]
 
-            written = self.transaction(steps)
+            try:
+                written = self.transaction(steps)
+            except BaseException:
+                for rows in rows_of_tables:
+                    rows.table.newest = None  # a write that failed may have been stored: look it up
+                raise
             for subtable, _ in new_subtables:
                 self.remember(subtable)
             for rows, (_, newest) in zip(rows_of_tables, written, strict=True):
@@ -271,10 +308,10 @@ class Storage:
         return batch
 
     def delete(self, table, where):
-        """Deletes rows by DuckDB's condition; returns how many."""
+        """Deletes rows by DuckDB's condition on r; returns how many."""
         with self.lock:
-            (count,) = self.connection.execute(f"DELETE FROM t{table.id} WHERE {where}").fetchone()
-            return count
+            sql = f"DELETE FROM t{table.id} AS r WHERE {where}"
+            return self.transaction(lambda execute: execute(sql).fetchone()[0])
 
 
 def duck_type(table, name):
@@ -313,6 +350,3 @@ def columns_to_json(columns):
 
 def columns_from_json(text, is_tag=False):
     return [Column(name, BY_NUMBER[number], length, is_tag) for name, number, length in json.loads(text)]
-
-
-__all__ = ["STAND_IN", "Rows", "Storage", "Subtable", "Table", "UnusableFolder"]

@@ -71,11 +71,12 @@ def shifted(timestamp, count, unit, precision, zone):
         amount = span(abs(count), unit, precision)
         return timestamp + (amount if count > 0 else -amount)
     per_s = UNITS_PER_S[precision]
-    moment = datetime.datetime.fromtimestamp(timestamp // per_s, zone)
-    months = moment.year * 12 + moment.month - 1 + count * (12 if unit == "y" else 1)
-    year, month = divmod(months, 12)
-    if not 1 <= year <= 9999:
-        raise TDengineError(0x060B, "Timestamp data out of range")
-    day = min(moment.day, calendar.monthrange(year, month + 1)[1])
-    moment = moment.replace(year=year, month=month + 1, day=day)
-    return int(moment.timestamp()) * per_s + timestamp % per_s
+    try:
+        moment = datetime.datetime.fromtimestamp(timestamp // per_s, zone)
+        months = moment.year * 12 + moment.month - 1 + count * (12 if unit == "y" else 1)
+        year, month = divmod(months, 12)
+        day = min(moment.day, calendar.monthrange(year, month + 1)[1])
+        moment = moment.replace(year=year, month=month + 1, day=day)
+        return int(moment.timestamp()) * per_s + timestamp % per_s
+    except (ValueError, OverflowError, OSError):
+        raise TDengineError(0x060B, "Timestamp data out of range") from None
