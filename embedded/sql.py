@@ -58,6 +58,7 @@ FUNCTIONS_OF_TDENGINE = frozenset(
 """.split()
 )
 LONGEST_REST = 1000  # characters of the SQL that a message repeats
+LONGEST_LIST = 4096  # columns of a SELECT, choices of an IN
 FUNCTIONS_WITH_WORDS = frozenset({"trim", "substr", "substring", "position"})  # as in TRIM(LEADING FROM x)
 
 
@@ -414,12 +415,14 @@ class Parser:
         if self.token.kind != "end":
             raise self.syntax_error()
 
-    def listed(self, element):
+    def listed(self, element, most=math.inf):
         """( element, element, ... )"""
         self.expect_sign("(")
         elements = [element()]
         while self.accept_sign(","):
             elements.append(element())
+            if len(elements) > most:
+                raise self.unsupported(self.tokens[0])
         self.expect_sign(")")
         return elements
 
@@ -694,6 +697,8 @@ class Parser:
         items = [self.item()]
         while self.accept_sign(","):
             items.append(self.item())
+            if len(items) > LONGEST_LIST:
+                raise self.unsupported(self.tokens[0])
         select = Select(distinct, items, None, None, None, [], None, [], [], None, 0)
         if self.accept("from"):
             if self.is_sign("("):
@@ -814,7 +819,7 @@ class Parser:
             self.next()
         prefix = "not " if negated else ""
         if self.accept("in"):
-            return Operation(prefix + "in", [left, *self.listed(self.sum)], token)
+            return Operation(prefix + "in", [left, *self.listed(self.sum, LONGEST_LIST)], token)
         if self.accept("like"):
             return Operation(prefix + "like", [left, self.sum()], token)
         if self.accept("between"):

@@ -1,0 +1,365 @@
+"""The stand-in as a process: what it says, how it ends, what is left after kill -9, and a disk that is full."""
+
+import os
+import pathlib
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from chain import Chain, Database, sent, stop_producers
+from helpers import ROOT, wait_until
+from stand_in import Client, StandIn, memory_mb, raw
+
+UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
+def embedded(*args, timeout=20):
+    """Runs python -m embedded with args to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "embedded", *map(str, args)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    stand_in = StandIn(tmp_path)
+    yield stand_in
+    stand_in.stop()
+
+
+@pytest.fixture
+def connect(request):
+    """connect(stand_in) gives a Client that is connected as `c`; all are ended at the end."""
+
+    def connect(stand_in):
+        client = Client(stand_in.port)
+        request.addfinalizer(client.close)
+        assert client.call("c = taosws.connect(DSN)") is None
+        return client
+
+    return connect
+
+
+# Starting and ending
+
+
+def test_it_says_what_it_is_and_where(stand_in, tmp_path):
+    (line,) = stand_in.process.stdout().splitlines()
+    assert line.startswith("stand-in for TDengine")
+    assert f"listening on ws://127.0.0.1:{stand_in.port}, data in {tmp_path / 'data'}" in line
+    assert stand_in.process.stderr() == ""
+
+
+def test_it_listens_on_loopback_only(stand_in):
+    bound = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = [fields[1] for fields in bound if fields[3] == "0A" and fields[1].endswith(f":{stand_in.port:04X}")]
+    assert listening == [f"0100007F:{stand_in.port:04X}"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_within_two_seconds_of_a_signal(stand_in, connect, number):
+    client = connect(stand_in)
+    assert client.sql("CREATE DATABASE d") == 0
+    started = time.monotonic()
+    stand_in.process.signal(number)
+    assert stand_in.process.wait(5) == 0
+    assert time.monotonic() - started < 2
+    assert stand_in.process.stderr() == ""
+
+
+def test_help_names_the_flags():
+    done = embedded("--help")
+    assert done.returncode == 0
+    for flag in ("--port", "--data", "--host", "--user", "--password-file"):
+        assert flag in done.stdout
+    assert "not TDengine" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "words"),
+    [
+        (["--port", "x"], 2, "'x' is not a port"),
+        (["--port", "65536"], 2, "is not a port"),
+        (["--port", "-1"], 2, "--port"),
+        (["--dat", "x"], 2, "unrecognized arguments"),
+        (["extra"], 2, "unrecognized arguments"),
+        (["--port", "0", "--data", "{file}"], 1, "is not a folder; choose another with --data"),
+        (["--port", "0", "--data", "{file}/below"], 1, "choose another with --data"),
+        (["--port", "0", "--data", "/proc/nope"], 1, "choose another with --data"),
+        (["--port", "0", "--host", "192.0.2.1"], 1, "cannot listen on 192.0.2.1"),
+        (["--port", "0", "--password-file", "{file}.none"], 1, "cannot read the password file"),
+    ],
+)
+def test_mistakes_end_in_one_line(tmp_path, args, status, words):
+    (tmp_path / "file").write_text("x")
+    done = embedded(*(arg.format(file=tmp_path / "file") for arg in args))
+    assert done.returncode == status
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert words in done.stderr
+
+
+def test_a_data_file_that_is_none_ends_in_one_line(tmp_path):
+    (tmp_path / "stand-in.duckdb").write_bytes(os.urandom(100_000))
+    done = embedded("--port", 0, "--data", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "choose another with --data" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_ends_in_one_line(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    tmp_path.chmod(0o500)
+    done = embedded("--port", 0, "--data", tmp_path / "data")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "choose another with --data" in done.stderr
+
+
+def test_a_taken_port_ends_in_one_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = embedded("--port", taken.getsockname()[1], "--data", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"port {taken_port(done)} is taken: stop what listens there, or choose another with --port\n"
+
+
+def taken_port(done):
+    return done.stderr.split()[1]
+
+
+def test_two_on_one_folder_the_second_ends_in_one_line(stand_in, connect, tmp_path):
+    done = embedded("--port", 0, "--data", tmp_path / "data")
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == f"the data folder {tmp_path / 'data'} is in use by another stand-in; choose another with --data\n"
+    )
+    assert connect(stand_in).sql("SELECT 1") == [[1]]
+
+
+def test_a_user_and_password_of_ones_own(tmp_path):
+    (tmp_path / "password").write_text("s3cret word\n")
+    stand_in = StandIn(tmp_path, "--user", "me", "--password-file", tmp_path / "password")
+    try:
+        with raw(stand_in.port, connected=False) as client:
+            assert client.connect("root", "taosdata")["code"] == 0x0351
+            assert client.connect("me", "taosdata")["code"] == 0x0357
+            assert client.connect("me", "s3cret word")["code"] == 0
+        assert "s3cret" not in stand_in.process.log()
+    finally:
+        stand_in.stop()
+
+
+# What was acknowledged stays
+
+WRITER = """
+import itertools, sys, time, taosws
+connection = taosws.connect(sys.argv[1])
+statement = connection.stmt2_statement()
+statement.prepare("INSERT INTO d.t VALUES (?, ?)")
+for k in itertools.count(int(sys.argv[2])):
+    first = 1795411690000000000 + k * 100
+    columns = [
+        taosws.nanos_timestamps_to_column(list(range(first, first + 100))),
+        taosws.big_ints_to_column([k] * 100),
+    ]
+    print("begun", k, flush=True)
+    statement.bind([taosws.stmt2_bind_param_view(table_name="", tags=None, columns=columns)])
+    if statement.execute() == 100:
+        print("acknowledged", k, flush=True)
+"""
+
+
+def test_what_was_acknowledged_is_there_after_kill_9(stand_in, connect, tmp_path):
+    client = connect(stand_in)
+    client.sql("CREATE DATABASE d PRECISION 'ns'")
+    client.sql("CREATE TABLE d.t (ts TIMESTAMP, k BIGINT)")
+    client.sql("CREATE STABLE d.m (ts TIMESTAMP, k BIGINT) TAGS (g INT)")
+    client.close()
+    acknowledged, next_k = set(), 0
+    for round in range(5):
+        with (tmp_path / f"writer-{round}").open("w") as out:
+            args = [sys.executable, "-c", WRITER, f"ws://localhost:{stand_in.port}", str(next_k)]
+            writer = subprocess.Popen(args, stdout=out, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        try:
+            lines = (tmp_path / f"writer-{round}").read_text
+            wait_until(lambda text=lines: text().count("acknowledged") > 10 + 7 * round, 20, "batches to be stored")  # noqa: B023
+            stand_in.kill()
+        finally:
+            writer.kill()
+            writer.wait()
+        found = [line.split() for line in lines().splitlines() if len(line.split()) == 2]
+        acknowledged |= {int(k) for what, k in found if what == "acknowledged"}
+        next_k = 1 + max(int(k) for _, k in found)
+        stand_in.start()
+        client = connect(stand_in)
+        stored = dict(client.sql("SELECT k, COUNT(*) FROM d.t GROUP BY k"))
+        assert acknowledged <= set(stored)
+        assert set(stored.values()) == {100}  # a batch is there as a whole or not at all
+        assert len(set(stored) - acknowledged) <= round + 1  # stored, but its reply got lost
+        assert client.sql(f"INSERT INTO d.s{round} USING d.m TAGS ({round}) VALUES (NOW, {round})") == 1
+        assert client.sql("SELECT COUNT(*) FROM d.m") == [[round + 1]]
+        client.close()
+
+
+def test_databases_tables_tags_and_precisions_are_there_after_a_restart(stand_in, connect):
+    client = connect(stand_in)
+    steps = [
+        "CREATE DATABASE d PRECISION 'us' KEEP 100",
+        "CREATE TABLE d.`T x` (ts TIMESTAMP, `A b` NCHAR(5), c VARBINARY(4))",
+        "CREATE STABLE d.m (ts TIMESTAMP, x INT) TAGS (g INT, loc NCHAR(4))",
+        "CREATE TABLE d.empty USING d.m TAGS (7, NULL)",
+        "INSERT INTO d.s1 USING d.m TAGS (1, '日本') VALUES (NOW, 1)",
+        "INSERT INTO d.`T x` VALUES (1795411690000000, 'é', 'ab')",
+        "CREATE DATABASE gone",
+    ]
+    for text in steps:
+        assert isinstance(client.sql(text), int), text
+    client.sql("DROP DATABASE gone")
+    questions = [
+        "SHOW DATABASES",
+        "SELECT name, `precision` FROM information_schema.ins_databases",
+        "DESCRIBE d.`T x`",
+        "SELECT CAST(ts AS BIGINT), `A b` FROM d.`T x`",
+        "SELECT tbname, g, loc, x FROM d.m",
+        "SELECT x FROM d.empty",
+    ]
+    before = [client.sql(text) for text in questions]
+    client.close()
+    stand_in.kill()
+    stand_in.start()
+    client = connect(stand_in)
+    assert [client.sql(text) for text in questions] == before
+    assert client.sql("INSERT INTO d.s1 VALUES (NOW - 101d, 1)") == "0x060B Timestamp data out of range"
+    assert (
+        client.sql("INSERT INTO d.`T x` VALUES (1795411690000000, NULL, NULL)") == 1
+    )  # overwrites what was there before
+    assert client.sql("SELECT COUNT(*) FROM d.`T x`") == [[1]]
+
+
+# A full disk, played by the kernel's limit on the size of a file
+
+
+def limit_files(stand_in, size):
+    resource.prlimit(stand_in.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+PUT = """
+import os, time
+def put(rows=5000):
+    first = time.time_ns()
+    columns = [
+        taosws.nanos_timestamps_to_column(list(range(first, first + rows))),
+        taosws.varchar_to_column([os.urandom(40).hex() for _ in range(rows)]),
+    ]
+    statement.bind([taosws.stmt2_bind_param_view(table_name="", tags=None, columns=columns)])
+    return statement.execute()
+"""
+
+
+@pytest.fixture
+def writer(stand_in, connect):
+    """A Client in which put() stores 5,000 rows in d.t."""
+    client = connect(stand_in)
+    client.sql("CREATE DATABASE d PRECISION 'ns'")
+    client.sql("CREATE TABLE d.t (ts TIMESTAMP, a VARCHAR(80))")
+    client.call("statement = c.stmt2_statement()")
+    client.call("statement.prepare('INSERT INTO d.t VALUES (?, ?)')")
+    client.call(PUT)
+    return client
+
+
+def put_until_full(writer):
+    """Rows acknowledged before the first error, and that error's text."""
+    stored = 0
+    for _ in range(300):
+        found = writer.call("put()")
+        if found != 5000:
+            return stored, found["message"]
+        stored += found
+    raise AssertionError("never full")
+
+
+@pytest.mark.parametrize("fatal", [False, True], ids=["in its log", "in its checkpoint"])
+def test_a_full_disk_is_told_and_it_goes_on_when_there_is_space(stand_in, writer, tmp_path, fatal):
+    stored = 0
+    if fatal:  # the file is larger than its log ever gets, so that only the file cannot grow
+        while (tmp_path / "data/stand-in.duckdb").stat().st_size < 17 * 2**20:
+            stored += writer.call("put()")
+    limit_files(stand_in, (tmp_path / "data/stand-in.duckdb").stat().st_size if fatal else 3 * 2**20)
+    more, message = put_until_full(writer)
+    stored += more
+    assert message.startswith("[0x020D]")
+    assert "stand-in" in message
+    assert ("checkpoint" in message) == fatal
+    for _ in range(20):
+        assert writer.call("put()") != 5000
+    assert writer.sql("SELECT COUNT(*) FROM d.t") == [[stored]]  # reads are answered meanwhile
+    (line,) = stand_in.process.stderr().splitlines()
+    assert "the data folder cannot be written, is the disk full?" in line
+    limit_files(stand_in, resource.RLIM_INFINITY)
+    wait_until(lambda: writer.call("put()") == 5000, 10, stand_in.process.log)
+    assert writer.call("put()") == 5000
+    stored += 10_000
+    assert writer.sql("SELECT COUNT(*) FROM d.t") == [[stored]]
+    stand_in.kill()
+    stand_in.start()
+    writer.call("c = taosws.connect(DSN)")
+    assert writer.sql("SELECT COUNT(*) FROM d.t") == [[stored]]
+
+
+def test_the_producer_keeps_its_batches_while_the_disk_is_full(tmp_path):
+    database = Database(tmp_path)
+    if not database.is_stand_in:
+        pytest.skip("a fault of the stand-in")
+    try:
+        with Chain(database, tmp_path) as chain:
+            producer = chain.producer("--interval", 50)
+            wait_until(lambda: "connected" in producer.stderr() or "rows" in producer.stderr(), 20, producer.log)
+            wait_until(lambda: (tmp_path / "data/stand-in.duckdb.wal").exists(), 20, producer.log)
+            pid, log = database.process.pid, tmp_path / "data/stand-in.duckdb.wal"
+            wait_until(lambda: log.stat().st_size > 100_000, 20, producer.log)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (log.stat().st_size + 1000, resource.RLIM_INFINITY))
+            wait_until(lambda: "0x020D" in producer.stderr(), 20, producer.log)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, UNLIMITED)
+            size = log.stat().st_size
+            wait_until(lambda: log.stat().st_size > size + 100_000, 30, producer.log)
+            stop_producers(producer)
+            assert database.count() == sent(producer)
+    finally:
+        database.close()
+
+
+# Sizes
+
+
+def test_large_results_are_read_piece_by_piece(stand_in, connect):
+    client = connect(stand_in)
+    client.sql("CREATE DATABASE d PRECISION 'ns'")
+    client.sql("CREATE TABLE d.t (ts TIMESTAMP, a VARCHAR(80))")
+    client.call("statement = c.stmt2_statement()")
+    client.call("statement.prepare('INSERT INTO d.t VALUES (?, ?)')")
+    client.call(PUT)
+    for _ in range(30):
+        assert client.call("put(10_000)") == 10_000
+    before = memory_mb(stand_in.pid)
+    assert client.call("sum(1 for _ in c.query('SELECT * FROM d.t'))", timeout=60) == 300_000
+    assert client.call("len({row[0] for row in c.query('SELECT CAST(ts AS BIGINT) FROM d.t')})", timeout=60) == 300_000
+    assert memory_mb(stand_in.pid) - before < 200
+    # a result that nobody reads to its end, and one whose client is gone, hold up nobody
+    client.call("half = c.query('SELECT * FROM d.t'); next(iter(half))")
+    other = connect(stand_in)
+    other.call("half = c.query('SELECT * FROM d.t'); next(iter(half))")
+    other.close()
+    assert client.call("put(10_000)") == 10_000
+    assert client.sql("SELECT COUNT(*) FROM d.t") == [[310_000]]
