@@ -140,7 +140,7 @@ class Connection(tornado.websocket.WebSocketHandler):
         if args.get("tz"):
             try:
                 session.zone = zoneinfo.ZoneInfo(args["tz"])
-            except (OSError, ValueError, TypeError):
+            except (OSError, ValueError, KeyError):
                 raise TDengineError(0xFFFF, f"invalid timezone: {args['tz']}") from None
         self.session = session
         return {}
@@ -257,9 +257,9 @@ class Connection(tornado.websocket.WebSocketHandler):
         try:
             for name, tags, arrays in protocol.decode_stmt2_bind(message, insert.tag_columns, insert.columns):
                 insert.bind(name, tags, arrays)
-        except TDengineError as error:
-            insert.failed = error
-            raise
+        except Exception as error:
+            insert.failed = as_tdengine_error(error)
+            raise insert.failed from None
 
     def query_fields(self, outcome):
         """The reply's fields to a query: rows affected, or a result to be fetched."""
@@ -321,9 +321,7 @@ def parse_request(message):
     for name in ("user", "password", "db", "tz", "sql", "name"):
         if args.get(name) is not None and not isinstance(args[name], str):
             raise TypeError
-    message.encode()  # half a surrogate pair is no text
-    action.encode()
-    json.dumps(args, ensure_ascii=False).encode()
+    json.dumps(request, ensure_ascii=False).encode()  # half a surrogate pair is no text
     return action, args
 
 

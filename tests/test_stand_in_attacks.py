@@ -63,7 +63,7 @@ def stand_in(honest):
     assert not honest.problems
     assert honest.process.alive()
     assert memory_mb(honest.pid) - before < MEMORY_MB
-    assert len(honest.process.stderr().splitlines()) < 50
+    assert honest.process.stderr() == ""  # a hostile client fills no log
 
 
 def refused(reply):
@@ -325,9 +325,9 @@ def test_a_client_that_reads_nothing_harms_nobody(stand_in):
     sql = b"SELECT * FROM big.t"
     with contextlib.suppress(OSError):
         deaf.socket.settimeout(2)
-        for _ in range(100):
+        for _ in range(40):
             deaf.send(struct.pack("<QQQHI", 1, 0, 6, 1, len(sql)) + sql)
-        for result in range(1, 101):
+        for result in range(1, 41):
             deaf.send(struct.pack("<QQQH", 1, result, 7, 1))
     with raw(stand_in.port) as other:
         assert other.query("SELECT 1")["code"] == 0
