@@ -889,7 +889,7 @@ class PageHandler(Plain):
             f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in scripts
         )
         # the viewer's text filters have one inline handler, which makes them as wide as their text
-        hashes += " 'unsafe-hashes' 'sha256-%s'" % base64.b64encode(hashlib.sha256(FILTER_HANDLER).digest()).decode()
+        handler = base64.b64encode(hashlib.sha256(FILTER_HANDLER).digest()).decode()
         cdn = "" if self.packages.is_dir() else " " + CDN.split("/npm/")[0]
         sockets = ""
         # the page's own address, and the one that ?server= names
@@ -899,7 +899,8 @@ class PageHandler(Plain):
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header(
             "Content-Security-Policy",
-            f"default-src 'none'; script-src 'self' 'wasm-unsafe-eval' {hashes}{cdn}; "
+            "default-src 'none'; "
+            f"script-src 'self' 'wasm-unsafe-eval' 'unsafe-hashes' 'sha256-{handler}' {hashes}{cdn}; "
             f"style-src 'self' 'unsafe-inline'{cdn}; img-src 'self' data: blob:; font-src 'self' data:{cdn}; "
             f"connect-src 'self'{sockets}{cdn}; "
             "worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
