@@ -15,6 +15,7 @@ from .types import (
     PRECISIONS,
     TIMESTAMP,
     UNITS_PER_S,
+    VARBINARY,
     VARCHAR,
     Column,
     TDengineError,
@@ -89,6 +90,8 @@ def numpy_to_arrays(columns, found):
     for column, array in zip(columns, found, strict=True):
         if column.type.width:
             arrays.append(array if array.dtype == column.type.dtype else retyped(array, column.type.dtype))
+        elif column.type is VARBINARY:  # which DuckDB gives as bytearrays
+            arrays.append([value if value is None else bytes(value) for value in array.tolist()])
         else:
             arrays.append(array.tolist())
     return arrays
@@ -156,13 +159,15 @@ class Session:
         self.database = statement.name
         return 0
 
-    def do_drop(self, statement, parser):
+    def do_drop(self, statement, _):
         name = statement.name
         if statement.what == "topic":
-            raise parser.unsupported()
+            self.storage.topics.drop(name.table, statement.if_exists)
+            return 0
         with self.storage.lock:
             if statement.what == "database":
                 if not (statement.if_exists and name.table not in self.storage.databases):
+                    self.storage.topics.refuse_drop(name.table)
                     self.storage.drop_database(name.table)
                 return 0
             database = self.database_of(name)
@@ -172,6 +177,8 @@ class Session:
                     return 0
                 raise TDengineError(0x0362, "STable not exist")
             if not (statement.if_exists and found is None):
+                if isinstance(found, Table) and found.tags is not None:
+                    self.storage.topics.refuse_drop(database.name, found)
                 self.storage.drop_table(database, name.table)
         return 0
 
@@ -424,7 +431,7 @@ class Session:
         if statement.what == "databases":
             return names_result("name", 64, [*SYSTEM_DATABASES, *self.storage.databases])
         if statement.what == "topics":
-            return names_result("topic_name", 192, [])
+            return names_result("topic_name", 192, list(self.storage.topics.topics))
         name = statement.database or self.database
         if name is None:
             raise TDengineError(0x2600, 'syntax error near "database not specified"')
@@ -434,8 +441,9 @@ class Session:
             return names_result("stable_name", 192, stables)
         return names_result("table_name", 192, [table.name for table in tables if table.name not in stables])
 
-    def do_createtopic(self, statement, parser):
-        raise parser.unsupported()
+    def do_createtopic(self, statement, _):
+        self.storage.topics.create(self, statement)
+        return 0
 
 
 def names_result(name, length, values):

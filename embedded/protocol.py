@@ -272,3 +272,43 @@ def decode_lengths(buffer, lengths, mask, column):
 def array_to_list(array):
     """Python values of an array, None for NULL."""
     return array if isinstance(array, list) else array.tolist()
+
+
+# Data subscription
+
+
+def varint(n):
+    """Seven bits a byte, the lowest first."""
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def zigzag(n):
+    return varint(2 * n if n >= 0 else -2 * n - 1)
+
+
+def encode_message(blocks, precision):
+    """What a consumer fetches: the blocks, (columns, arrays) each, with their columns' names."""
+    head = struct.pack("<BIBqBq", 100, 18, 0x11, 0, 0x11, 0)  # log positions, which the client doesn't read
+    parts = [head, struct.pack("<iBB", len(blocks), 0, 1)]
+    for columns, arrays in blocks:
+        raw = encode_block(columns, arrays, version=2)
+        parts.append(varint(18 + len(raw)))
+        parts.append(struct.pack("<q", 1) + struct.pack(">q", len(arrays[0])) + bytes([0, precision]) + raw)
+        parts.append(zigzag(len(columns)) + zigzag(0))
+        for k, column in enumerate(columns, 1):
+            name = column.name.encode() + b"\0"
+            parts.append(bytes([column.type.number, 0]) + zigzag(column.width) + zigzag(k) + varint(len(name)) + name)
+    return b"".join((*parts, bytes(8)))
+
+
+def raw_data_reply(req_id, message_id, timing, message, error=None):
+    """The reply to fetch_raw_data: a message of encode_message(), or an error."""
+    code, text = (error.code, error.message.encode()) if error else (0, b"")
+    head = struct.pack("<QQHQQII", 2**64 - 1, FETCH_RAW_DATA, 1, timing, req_id, code, len(text)) + text
+    head += struct.pack("<Q", message_id)
+    return head if error else head + struct.pack("<HI", 2, len(message)) + message

@@ -1,7 +1,8 @@
-"""taosAdapter's part: WebSocket connections at /ws, their requests and the replies."""
+"""taosAdapter's part: WebSocket connections at /ws, their requests and the replies; /rest/tmq is in tmq.py."""
 
 import asyncio
 import concurrent.futures
+import functools
 import hmac
 import json
 import logging
@@ -12,7 +13,7 @@ import duckdb
 import tornado.web
 import tornado.websocket
 
-from . import protocol
+from . import protocol, tmq
 from .engine import Result, Session
 from .statements import PreparedInsert, StatementV1
 from .types import TDengineError
@@ -341,8 +342,10 @@ def make_app(storage, users):
     """The Tornado application; its threads end with the process."""
     pool = concurrent.futures.ThreadPoolExecutor(8, "request")
     common = {"storage": storage, "pool": pool, "users": users}
+    storage.topics = tmq.Topics(storage)
+    subscription = {"topics": storage.topics, "pool": pool, "check_user": functools.partial(check_user, users)}
     return tornado.web.Application(
-        [("/ws", Connection, common)],
+        [("/ws", Connection, common), ("/rest/tmq", tmq.Consumer, {**subscription, "version": VERSION})],
         websocket_max_message_size=2 * MAX_MESSAGE,
         websocket_ping_interval=PING_S,
     )

@@ -22,6 +22,7 @@ FILE = "stand-in.duckdb"
 CATALOG = """
 CREATE TABLE IF NOT EXISTS databases (name VARCHAR, precision INTEGER, keep_ms BIGINT, created_ms BIGINT);
 CREATE TABLE IF NOT EXISTS tables (id INTEGER, database VARCHAR, name VARCHAR, columns VARCHAR, tags VARCHAR);
+CREATE TABLE IF NOT EXISTS topics (name VARCHAR, database VARCHAR, text VARCHAR);
 """
 
 
@@ -77,6 +78,7 @@ class Storage:
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.lock = threading.RLock()
+        self.topics = None  # tmq.Topics, which wants to know of inserts
         self.databases = {}
         self.streams = weakref.WeakSet()  # results that are read piece by piece, which hold cursors
         self.broken, self.retry_at, self.failure = False, 0.0, None
@@ -267,6 +269,8 @@ class Storage:
                 self.remember(subtable)
             for rows, (_, newest) in zip(rows_of_tables, written, strict=True):
                 rows.table.newest = max(rows.table.newest, newest)
+            if self.topics is not None:
+                self.topics.inserted(rows_of_tables)
             return sum(count for count, _ in written)
 
     def write_rows(self, execute, rows):

@@ -17,7 +17,7 @@ def shown(value):
     """A result as the recordings tell it."""
     if isinstance(value, (list, tuple)):
         return [shown(one) for one in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (bool, int, float, str, dict)):
         return value
     return {"repr": type(value).__name__}
 
