@@ -2,10 +2,12 @@
 """Polls TDengine for the last second of rows and serves them as live Perspective tables.
 
     python perspective_server.py [--dataset stocks|meters|all] [--dsn DSN] [--interval MS] [--limit N] [--port P]
+                                 [--source poll|subscribe] [--history 10m]
 
 A reader process of its own talks to TDengine, because taosws holds Python's interpreter lock while it waits: a slow,
 silent or dead database never stalls a viewer. Rows that were shown already are left out; the rest goes into a
 Perspective table with a limit, which browsers read and subscribe to at /websocket. They may look, not touch.
+With --source subscribe TDengine pushes the rows instead, and a poll once a second only looks whether all have come.
 """
 
 import argparse
@@ -96,6 +98,13 @@ CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
 READ_TIMEOUT_S = 6  # taosws' own limit for one reply
 UNITS_PER_MS = {"ms": 1, "us": 10**3, "ns": 10**6}
 
+# --source subscribe
+PUSH_POLL_S = 0.1  # short: taosws holds the interpreter lock meanwhile, and TDengine now and then misses a wake-up
+SILENT_S = 3  # without an answer to a poll: the consumer is dead, or as good as that
+PUT_S = 0.01  # least time between two updates of the Perspective table
+GRACE_S = 0.5  # for rows that are on their way from TDengine
+TOPIC_S = 5  # tries to drop a topic that is still in use
+
 # What a viewer may ask, by the field number of Request in perspective.proto: see and subscribe. The viewer also asks
 # for a port (5) to send edits through, by itself; it gets the number of one that isn't made.
 ALLOWED = {
@@ -170,15 +179,17 @@ class TDengineError(Exception):
 class Reader:
     """The server's side of the reader: one request at a time, and a new process when the old one has died or hangs."""
 
-    def __init__(self, dsn):
-        self.dsn, self.process = dsn, None
+    def __init__(self, target, *arguments):
+        self.target, self.arguments, self.process = target, arguments, None
         self.turn = asyncio.Lock()
         self.thread = concurrent.futures.ThreadPoolExecutor(1, "reader")
 
     def start(self):
         context = multiprocessing.get_context("spawn")
         self.pipe, other_end = context.Pipe()
-        self.process = context.Process(target=read_tables, args=(other_end, self.dsn), daemon=True, name="reader")
+        self.process = context.Process(
+            target=self.target, args=(other_end, *self.arguments), daemon=True, name="reader"
+        )
         self.process.start()
         other_end.close()
 
@@ -254,13 +265,14 @@ class Shown:
 class Feed:
     """Polls one dataset's table and feeds its Perspective table; counts what /healthz tells."""
 
-    def __init__(self, dataset, database, reader, client, writer, limit):
+    def __init__(self, dataset, database, reader, client, writer, limit, history_ms=0):
         self.name, self.columns = dataset["name"], dataset["columns"]
         self.database, self.source = database, f"{database}.{dataset['table']}"
         self.time, self.subtable = f"`{dataset['time']}`", dataset["subtable"]
         self.reader, self.client, self.writer, self.limit = reader, client, writer, limit
+        self.history_ms = history_ms  # to be loaded by the first poll
         self.shown = Shown()
-        self.table = self.start_ms = self.newest_ms = self.error = None
+        self.table = self.start_ms = self.newest_ms = self.lag_ms = self.error = None
         self.checked_from = 0  # from this second on, every row that is stored should have been shown
         self.succeeded_at = time.monotonic()  # start of the last poll that succeeded; at first, of the server
         self.checked_at = self.retry_at = self.row_at = 0.0
@@ -304,9 +316,10 @@ class Feed:
 
     async def read(self, started):
         passed_ms = int((started - self.succeeded_at) * 1000)
-        if self.start_ms is None:  # rows from before the server's start are not shown
+        if self.start_ms is None:  # rows from before the server's start, or before --history, are not shown
             _, ((now_ms,),) = await self.reader.ask(self.database, "SELECT CAST(NOW() AS BIGINT)")
-            self.start_ms = now_ms - passed_ms - WINDOW_MS
+            passed_ms = int((time.monotonic() - self.succeeded_at) * 1000)  # the reader had to start, too
+            self.start_ms = now_ms - passed_ms - WINDOW_MS - self.history_ms
             self.checked_from = self.start_ms // 1000 + 1
         stored = known = None
         if self.table and started - self.checked_at > CHECK_S:
@@ -314,9 +327,22 @@ class Feed:
             self.checked_at = started
         # after a pause the window reaches back to the last poll that succeeded
         window_ms = WINDOW_MS if passed_ms < WINDOW_MS else passed_ms + WINDOW_MS
-        await self.show(f"{self.time} >= NOW() - {window_ms}a")
+        keys = await self.show(f"{self.time} >= NOW() - {window_ms + self.history_ms}a")
+        if self.history_ms:
+            self.end_history(keys)
         if stored is not None and (stored > self.count_shown() or stored < known):
             await self.show_late_rows()
+
+    def end_history(self, keys):
+        """The history is loaded: what is older than its newest `limit` rows is left out for good."""
+        self.history_ms = 0
+        self.arrivals.clear()
+        self.arrivals.append((time.monotonic(), self.rows))  # it doesn't count for rows/s
+        if len(keys) == self.limit:
+            oldest = keys[-1][0] if self.subtable else keys[-1]
+            self.start_ms = max(self.start_ms, oldest // self.units_per_ms)
+            self.checked_from = max(self.checked_from, oldest // self.units_per_ms // 1000 + 1)
+            self.full_polls = 0
 
     async def show(self, where):
         """Shows those of the newest rows that match which were not shown yet. Returns the keys of all that match.
@@ -352,11 +378,13 @@ class Feed:
             return []
         return list(zip(columns[0], columns[-1], strict=True)) if self.subtable else columns[0]
 
-    def expressions(self):
+    def expressions(self, named=False):
         """The SELECT list; timestamps as integers, which cost a tenth of parsing the client's strings."""
         quoted = {column: column if column == self.subtable else f"`{column}`" for column in self.columns}
         return ", ".join(
-            f"CAST({quoted[column]} AS BIGINT)" if kind == "datetime" else quoted[column]
+            f"CAST({quoted[column]} AS BIGINT)" + f" AS {quoted[column]}" * named
+            if kind == "datetime"
+            else quoted[column]
             for column, kind in self.columns.items()
         )
 
@@ -372,9 +400,10 @@ class Feed:
         if not new:
             return
         await asyncio.get_running_loop().run_in_executor(self.writer, self.update, columns, new)
-        now = time.monotonic()
+        now, newest_ms = time.monotonic(), max(times) // self.units_per_ms
         self.rows, self.row_at = self.rows + len(new), now
-        self.newest_ms = max(times[0] // self.units_per_ms, self.newest_ms or 0)
+        self.newest_ms = max(newest_ms, self.newest_ms or 0)
+        self.lag_ms = round(time.time() * 1000 - newest_ms)
         self.arrivals.append((now, self.rows))
         if (forgotten := self.shown.forget_oldest()) is not None:  # what is older can't be told apart any more
             self.start_ms = max(self.start_ms, forgotten * 1000)
@@ -445,16 +474,235 @@ class Feed:
         newest = self.newest_ms and datetime.datetime.fromtimestamp(self.newest_ms / 1000, datetime.UTC)
         return {
             "status": self.status(),
+            "source": "poll",
             "rows": self.rows,
             "rows_per_s": round((self.rows - total) / max(now - when, 0.25), 1),
             "newest": newest and newest.isoformat(timespec="milliseconds"),
             "age_ms": newest and round(time.time() * 1000 - self.newest_ms),
+            "lag_ms": self.lag_ms,
             "polls": self.polls,
             "failed_polls": self.failed_polls,
             "full_polls": self.full_polls,
             "reconnects": self.reconnects,
             "error": self.error,
         }
+
+
+# The other source: TDengine pushes rows by data subscription (TMQ), --source subscribe
+
+
+def topic_of(database, table):
+    """The topic on a table. It is made when it is missing, and stays: servers share it, each in a group of its own."""
+    return f"perspective_{database}_{table}"
+
+
+def read_topic(pipe, dsn, topic, select, columns, anew):
+    """The subscriber, a process of its own: tells ("subscribed",), then ("rows", columns) as they come, newest first.
+
+    Otherwise it tells ("quiet",) at least once a second, and ("failed", what, text) before it subscribes anew. It ends
+    when the server is gone, or by SIGALRM when a call hangs. anew: the topic is made anew, too.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    consumer = message = None
+
+    def tell(*what):
+        signal.alarm(0)  # bound: the server, which takes it or ends us
+        pipe.send(what)
+        signal.alarm(CALL_LIMIT_S)
+
+    with contextlib.suppress(BrokenPipeError):
+        while True:
+            try:
+                tell("quiet")
+                make_topic(dsn, topic, select, anew, tell)
+                anew = False
+                tell("quiet")
+                consumer = taosws.Consumer(
+                    dsn=f"{dsn}&group.id=perspective_{secrets.token_hex(8)}&auto.offset.reset=latest&enable.auto.commit=false"
+                )
+                consumer.subscribe([topic])
+                message = consumer.poll(PUSH_POLL_S)  # from the first poll on TDengine keeps rows for us
+                tell("subscribed")
+                told_at = answered_at = time.monotonic()
+                while True:
+                    if message is not None:
+                        rows = []
+                        for block in message:
+                            if [field.name() for field in block.fields()] != columns:
+                                anew = True
+                                raise TDengineError(f"topic {topic} has not the columns of this dataset")
+                            rows += block.fetchall()
+                        rows.sort(key=lambda row: row[0], reverse=True)
+                        tell("rows", [list(column) for column in zip(*rows, strict=True)])
+                        # A consumer that reconnects goes on from here; without a commit it would lose rows.
+                        consumer.commit(message)
+                        told_at = answered_at = time.monotonic()
+                    elif time.monotonic() - told_at > 1:
+                        tell("quiet")
+                        told_at = time.monotonic()
+                    signal.alarm(CALL_LIMIT_S)
+                    started = time.monotonic()
+                    message = consumer.poll(PUSH_POLL_S)
+                    # None after half the time says that there are no rows; after all of it, that nobody has answered.
+                    if time.monotonic() - started < 0.8 * PUSH_POLL_S:
+                        answered_at = time.monotonic()
+                    elif message is None and time.monotonic() - answered_at > SILENT_S:
+                        raise TDengineError(f"no answer for {SILENT_S} s")
+            except BrokenPipeError:
+                raise
+            except BaseException as error:  # a panic in taosws is no Exception
+                signal.alarm(CALL_LIMIT_S)  # closing waits too
+                consumer = message = None  # noqa: F841
+                code = re.search("0x[0-9A-Fa-f]{4}", str(error))
+                what = str(error) if isinstance(error, TDengineError) else f"error {code[0] if code else 'of taosws'}"
+                tell("failed", what, str(error))
+                signal.alarm(0)
+                time.sleep(RETRY_S)
+
+
+def make_topic(dsn, topic, select, anew, tell):
+    """Makes the topic when it is missing; anew: drops it first, unless another consumer uses it for TOPIC_S longer."""
+    connection = taosws.connect(dsn)
+    give_up_at = time.monotonic() + TOPIC_S
+    while anew and time.monotonic() < give_up_at:
+        try:
+            connection.execute(f"DROP TOPIC IF EXISTS {topic}")
+            break
+        except taosws.Error:  # for two seconds after a consumer has left, too
+            tell("quiet")
+            time.sleep(0.2)
+    connection.execute(f"CREATE TOPIC IF NOT EXISTS {topic} AS {select}")
+
+
+class Subscriber(Reader):
+    """The server's side of the subscriber: what it tells, and a new process when the old one has died or hangs."""
+
+    ended = False
+
+    def messages(self):
+        """Runs in a thread: waits for a message, and takes what has come meanwhile. Bound: CALL_LIMIT_S + 2."""
+        if self.process is None:
+            self.start()
+            self.arguments = (*self.arguments[:-1], False)
+        told = []
+        try:
+            while self.pipe.poll(0 if told else CALL_LIMIT_S + 2) and len(told) < 100:
+                told.append(self.pipe.recv())
+            if told:
+                return told
+        except (EOFError, OSError):
+            pass
+        if not self.ended:
+            self.stop()
+        return [*told, ("failed", "the subscriber process ended or hung", "a new one is started")]
+
+    def renew(self, topic_too):
+        """Ends the process: messages() starts a new one, with a new consumer."""
+        self.arguments = (*self.arguments[:-1], topic_too)
+        if self.process is not None:
+            self.process.kill()
+
+
+class PushedFeed(Feed):
+    """Feeds a Perspective table with the rows that TDengine pushes.
+
+    While there is no subscription it polls like any Feed, once a second. When one begins, a last poll shows what was
+    stored until then, and rows that come twice are left out. From then on only counts are compared: a consumer that has
+    died looks just like a quiet one.
+    """
+
+    def __init__(self, dsn, *arguments):
+        super().__init__(*arguments)
+        topic = topic_of(self.database, self.source.partition(".")[2])
+        select = f"SELECT {self.expressions(named=True)} FROM {self.source}"
+        self.subscriber = Subscriber(read_topic, dsn, topic, select, list(self.columns), False)
+        self.live, self.due = asyncio.Event(), asyncio.Event()  # rows are shown as they come; a poll is due at once
+        self.subscriptions = self.subscribed = self.behind = 0  # subscribed: number of the one we have, or 0
+        self.delivered, self.pushed_at = False, 0.0
+        self.trouble = self.told = None  # why there is no subscription, and what of that was logged
+        self.due.set()
+
+    async def follow(self):
+        """Deals with what the subscriber tells; to be called again and again."""
+        told = await asyncio.get_running_loop().run_in_executor(self.subscriber.thread, self.subscriber.messages)
+        started, rows = time.monotonic(), []
+        for kind, *details in told:
+            if kind == "rows" and self.subscribed:
+                await self.live.wait()  # bound: the poll that is due succeeds, or the subscription fails
+                rows.append(details[0])
+            elif kind == "subscribed":
+                self.subscriptions += 1
+                self.subscribed, self.delivered = self.subscriptions, False
+                self.due.set()
+            elif kind == "failed":
+                self.lose(*details)
+        if rows and self.live.is_set():
+            self.delivered, self.pushed_at = True, started
+            columns = [list(itertools.chain(*parts)) for parts in zip(*reversed(rows), strict=True)]
+            await self.put(columns, self.start_ms * self.units_per_ms, 1000 * self.units_per_ms)
+            await asyncio.sleep(started + PUT_S - time.monotonic())
+
+    async def watch(self):
+        """Polls when that is due, or after CHECK_S; to be called again and again."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.due.wait(), CHECK_S)
+        self.due.clear()
+        await self.poll()
+
+    async def read(self, started):
+        if self.live.is_set():
+            if await self.has_shown_all():
+                return
+            LOG.warning(
+                "%s: rows were stored or dropped that the subscription didn't tell: subscribing anew", self.source
+            )
+            # a second consumer in a row that tells nothing: the topic is of a table that was dropped and made again
+            self.subscriber.renew(topic_too=not self.delivered)
+            self.lose("it missed rows")
+        subscribed = self.subscribed
+        await super().read(started)
+        if subscribed and subscribed == self.subscribed:
+            self.live.set()
+            self.trouble = self.told = None
+        elif self.trouble != self.told:
+            LOG.warning("%s: polling every %s s, no subscription: %s", self.source, CHECK_S, self.trouble_text)
+            self.told = self.trouble
+
+    async def has_shown_all(self):
+        """Whether all that is stored was shown, but for rows that are still on their way."""
+        asked_at, known = time.monotonic(), self.count_shown()
+        stored = await self.count_stored()
+        if stored > self.count_shown():
+            await asyncio.sleep(GRACE_S)
+        if known <= stored <= self.count_shown():
+            self.behind = 0
+            return True
+        self.behind += 1
+        return stored > known and self.pushed_at > asked_at and self.behind < 3  # a flood may take some seconds
+
+    def lose(self, why, text=""):
+        """There is no subscription any more. text: what only the log may tell."""
+        self.subscribed = 0
+        self.live.clear()
+        self.trouble, self.trouble_text = why, f"{why} {text}".strip()
+
+    def health(self):
+        """As of any feed, and how many times it has subscribed."""
+        health = super().health() | {"source": "subscribe", "subscriptions": self.subscriptions}
+        if self.trouble and not self.error:
+            health["error"] = f"no subscription ({self.trouble}): polling every {CHECK_S} s until there is one"
+        return health
+
+
+async def again_and_again(step):
+    """Calls step() for ever; what it raises is logged and does not end it, as with a PeriodicCallback."""
+    while True:
+        try:
+            await step()
+        except Exception:
+            LOG.exception("failed, trying on")
+            await asyncio.sleep(RETRY_S)
 
 
 # The viewers' side: what they may ask, and the pages
@@ -1012,6 +1260,13 @@ def whole_number(least, most):
     return parse
 
 
+def duration_ms(text):
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if match is None or not int(match[1]):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a time such as 30s, 10m, 2h or 1d")
+    return int(match[1]) * {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}[match[2]]
+
+
 def identifier(text):
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a name (letters, digits, _; at most 64)")
@@ -1043,6 +1298,13 @@ def parse_arguments(argv=None):
     add("--password-file", metavar="FILE", help="holds the password for the DSN, which then needs none")
     add("--database", type=identifier, help="default: the DSN's, or else the dataset's own")
     add("--interval", type=whole_number(10, 60_000), default=250, metavar="MS", help="between polls (default: 250)")
+    add(
+        "--source",
+        choices=["poll", "subscribe"],
+        default="poll",
+        help="ask for rows, or be pushed them (default: poll)",
+    )
+    add("--history", type=duration_ms, default=0, metavar="TIME", help="show rows of so long before the start, as 10m")
     add("--limit", type=whole_number(1, 10**8), default=1000, metavar="N", help="rows a table holds (default: 1000)")
     add("--host", default="127.0.0.1", metavar="H", help="address to listen on (default: 127.0.0.1)")
     add("--port", type=whole_number(0, 65535), default=8080, metavar="P", help="default: 8080")
@@ -1078,15 +1340,16 @@ async def serve(args):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     server = perspective.Server()
     client = server.new_local_client()
-    reader = Reader(args.dsn)
+    reader = Reader(read_tables, args.dsn)
     writer = concurrent.futures.ThreadPoolExecutor(1, "writer")
     executor = concurrent.futures.ThreadPoolExecutor(4, "viewers")
     viewers = Viewers(args.max_viewers, args.host, args.allow_origin, not args.no_file_origin)
     chosen = DATASETS.values() if args.dataset == "all" else [DATASETS[args.dataset]]
-    feeds = [
-        Feed(each, args.database or args.dsn_database or each["database"], reader, client, writer, args.limit)
-        for each in chosen
-    ]
+    feeds = []
+    for each in chosen:
+        database = args.database or args.dsn_database or each["database"]
+        arguments = (each, database, reader, client, writer, args.limit, args.history)
+        feeds.append(PushedFeed(args.dsn, *arguments) if args.source == "subscribe" else Feed(*arguments))
     shared = SharedViews(server, executor, viewers)
     app = make_app(server, executor, viewers, shared, feeds, HERE / "node_modules", args.prefix)
     http = tornado.httpserver.HTTPServer(
@@ -1096,28 +1359,44 @@ async def serve(args):
     http.add_sockets(sockets)
     scheme, port = "https" if args.tls else "http", sockets[0].getsockname()[1]
     LOG.info(
-        "page at %s://%s:%s%s/, polling %s every %s ms",
+        "page at %s://%s:%s%s/, %s",
         scheme,
         args.host,
         port,
         args.prefix,
-        args.server,
-        args.interval,
+        f"polling {args.server} every {args.interval} ms" if args.source == "poll" else f"subscribed at {args.server}",
     )
-    polls = [tornado.ioloop.PeriodicCallback(feed.poll, args.interval) for feed in feeds]
-    # The producer's batches are due at full intervals of the clock: we look shortly after.
-    lag_ms = min(LAG_MS, 0.4 * args.interval)
-    await asyncio.sleep((lag_ms - time.time() * 1000) % args.interval / 1000)
-    for poll in polls:
-        poll.start()
-    await stop.wait()
-    for poll in polls:
-        poll.stop()
+    if args.source == "subscribe":
+        await serve_pushed(feeds, stop)
+    else:
+        await serve_polled(feeds, stop, args.interval)
     http.stop()
     for viewer in list(viewers.connected):
         viewer.close(1001, "server stops")
     await asyncio.sleep(0.1)  # for the close frames
     reader.stop()
+
+
+async def serve_polled(feeds, stop, interval_ms):
+    polls = [tornado.ioloop.PeriodicCallback(feed.poll, interval_ms) for feed in feeds]
+    # The producer's batches are due at full intervals of the clock: we look shortly after.
+    lag_ms = min(LAG_MS, 0.4 * interval_ms)
+    await asyncio.sleep((lag_ms - time.time() * 1000) % interval_ms / 1000)
+    for poll in polls:
+        poll.start()
+    await stop.wait()
+    for poll in polls:
+        poll.stop()
+
+
+async def serve_pushed(feeds, stop):
+    tasks = [asyncio.create_task(again_and_again(step)) for feed in feeds for step in (feed.follow, feed.watch)]
+    await stop.wait()
+    for task in tasks:
+        task.cancel()
+    for feed in feeds:
+        feed.subscriber.ended = True
+        feed.subscriber.renew(topic_too=False)
 
 
 def main():

@@ -38,11 +38,15 @@ CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
 READ_TIMEOUT_S = 6  # taosws' own limit for one reply: most silences end here, without losing the process
 SENDER_LIMIT_S = 40  # without a word from the sender, although it ends itself sooner: it is frozen
 RETRY_S = 0.5  # between two tries to connect
+TOPIC_S = 10  # tries to drop a topic that is in use
 FINISH_S = 4.5  # what is kept is still sent for so long after SIGINT or SIGTERM
 UNITS_PER_S = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 # Refused password or user, no permission, a column that the table hasn't, values that it can't hold, broken SQL:
 # trying again can't help. Anything else (no connection, server starting, table dropped meanwhile) may pass.
 HOPELESS = {"0x0357", "0x0351", "0x2644", "0x2602", "0x2653", "0x0216", "0x2600", "0x2605", "0x060B"}
+
+# A topic on the table has a consumer, is being rebalanced after one has left, or is another than ours.
+IN_USE = ("0x03EB", "0x03EF", "0x03ED")
 
 
 # The datasets: how they are created, and a class that makes a batch of random columns
@@ -173,6 +177,27 @@ def precision_of(connection, database):
     return rows[0][0] if rows else None
 
 
+def topic_of(database, table):
+    """The topic that perspective_server.py --source subscribe makes on a table."""
+    return f"perspective_{database}_{table}"
+
+
+def drop_topic(connection, topic):
+    """A topic keeps its table from being dropped. One in use is tried for TOPIC_S: servers that end leave it free."""
+    if topic not in [name for (name,) in bounded(lambda: list(connection.query("SHOW TOPICS")))]:
+        return
+    give_up_at = time.monotonic() + TOPIC_S
+    while True:
+        try:
+            bounded(connection.execute, f"DROP TOPIC IF EXISTS {topic}")
+            say(f"--reset: dropped the topic {topic} too, which held the table")
+            return
+        except taosws.Error as error:
+            if not re.search("|".join(IN_USE), str(error)) or time.monotonic() > give_up_at:
+                raise
+        time.sleep(0.2)
+
+
 def open_statement(dsn, dataset, database, reset):
     """Connects, makes what is missing. Returns connection, statement and the database's timestamp units per second."""
     connection = bounded(taosws.connect, dsn)
@@ -182,6 +207,7 @@ def open_statement(dsn, dataset, database, reset):
         bounded(connection.execute, f"CREATE DATABASE IF NOT EXISTS {database} PRECISION 'ns'")
         precision = precision_of(connection, database)  # another producer may have been faster
     if reset:
+        drop_topic(connection, topic_of(database, dataset.table))
         bounded(connection.execute, dataset.drop.format(table=table))
     bounded(connection.execute, f"USE {database}")
     bounded(connection.execute, dataset.create.format(table=table))
@@ -329,6 +355,11 @@ def explain(code, text, server, table):
         return f"{server} refuses this user or password ({text}): check --dsn, TDENGINE_DSN or --password-file"
     if "certificate" in text or "tls_" in text:
         return f"can't trust {server} ({text}): name your CA's file in the DSN, as ?tls_ca=ca.pem"
+    if code in IN_USE:
+        return (
+            f"--reset: {table} at {server} has a topic that is in use ({text}): "
+            "stop perspective_server.py --source subscribe, or what else is subscribed, and try again"
+        )
     if code in HOPELESS or "mismatch" in text or "not match" in text:
         return f"{table} at {server} can't take these rows ({text}): a table of another shape? --reset makes it anew"
     return None

@@ -16,6 +16,7 @@ from helpers import ROOT, Process, free_port, health, wait_until
 from proxy import Proxy
 
 TABLES = {"stocks": "stocks_values", "meters": "meters"}  # of each dataset, in TDengine
+SOURCES = ["poll", "subscribe"]  # how the server gets its rows: @pytest.mark.parametrize("source", SOURCES)
 SHOWN = {"stocks": "stock_values", "meters": "meters_values"}  # ... and in Perspective
 QUERY = """
 import json, os, sys, taosws
@@ -73,7 +74,16 @@ class Database:
         if self.is_stand_in:
             self.process.stop()
         else:
+            wait_until(self.drop_topics, 20, "the database's topics to be dropped")
             self.query("DROP DATABASE IF EXISTS {db}")
+
+    def drop_topics(self):
+        """Whether no topic keeps the database any more; one that had a consumer up to now may do so for 2 s."""
+        for (name,) in self.query("SHOW TOPICS"):
+            if name.startswith(f"perspective_{self.name}_"):
+                with contextlib.suppress(AssertionError):
+                    self.query(f"DROP TOPIC IF EXISTS {name}")
+        return not any(name.startswith(f"perspective_{self.name}_") for (name,) in self.query("SHOW TOPICS"))
 
     def proxy(self, certificate=None):
         """A Proxy in front of it, to be entered."""
@@ -117,8 +127,8 @@ def resident_mb(pid):
 class Chain:
     """Starts producers, servers and viewers on a Database; all are ended at the end of the `with` block."""
 
-    def __init__(self, database, folder, dsn=None):
-        self.database, self.folder, self.dsn = database, folder, dsn or database.dsn
+    def __init__(self, database, folder, dsn=None, source="poll"):
+        self.database, self.folder, self.dsn, self.source = database, folder, dsn or database.dsn, source
         self.ended = contextlib.ExitStack()
         self.port, self.scheme, self.prefix = None, "http", ""
 
@@ -138,7 +148,7 @@ class Chain:
 
     def server(self, *args, limit=100_000, dsn=None):
         """The limit holds all rows of a test, so that none has to be left out."""
-        args = ["--port", "0", "--database", self.database.name, "--limit", limit, *args]
+        args = ["--port", "0", "--database", self.database.name, "--limit", limit, "--source", self.source, *args]
         process = self.run("server", ROOT / "perspective_server.py", *args, dsn=dsn)
         page = wait_until(lambda: re.search(r"page at https?://127\.0\.0\.1:(\d+)/", process.stderr()), 20, process.log)
         self.port = int(page[1])
@@ -203,7 +213,8 @@ def assert_each_row_shown_once(chain, viewer, rows, dataset="stocks"):
         lambda: viewer.distinct() >= rows, 15, lambda: f"{rows} rows stored: {viewer.report()}, {chain.health()}"
     )
     polls = chain.table(dataset)["polls"]  # further polls must not show any again
-    wait_until(lambda: chain.table(dataset)["polls"] >= polls + 6, 15, "six polls more")
+    more = 6 if chain.source == "poll" else 2
+    wait_until(lambda: chain.table(dataset)["polls"] >= polls + more, 15, f"{more} polls more")
     reports = len(viewer.process.stdout().splitlines())
     wait_until(lambda: len(viewer.process.stdout().splitlines()) >= reports + 2, 15, "a fresh report of the viewer")
     report = viewer.report()

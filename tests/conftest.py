@@ -10,3 +10,9 @@ def database(tmp_path):
     database = Database(tmp_path)
     yield database
     database.close()
+
+
+@pytest.fixture
+def source():
+    """Where the server's rows come from, unless a test is parametrized over chain.SOURCES."""
+    return "poll"

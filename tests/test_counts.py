@@ -4,18 +4,20 @@ import re
 import time
 
 import pytest
-from chain import SHOWN, Chain, assert_each_row_shown_once, children, resident_mb, sent, stop_producers
+from chain import SHOWN, SOURCES, Chain, assert_each_row_shown_once, children, resident_mb, sent, stop_producers
 from helpers import wait_until
 
 ALL = ["stocks", "meters"]
+both_sources = pytest.mark.parametrize("source", SOURCES)
 
 
 @pytest.fixture
-def chain(database, tmp_path):
-    with Chain(database, tmp_path) as chain:
+def chain(database, tmp_path, source):
+    with Chain(database, tmp_path, source=source) as chain:
         yield chain
 
 
+@both_sources
 @pytest.mark.parametrize("dataset", ALL)
 def test_default_pace(chain, dataset):
     chain.server("--dataset", dataset, limit=1000)
@@ -27,6 +29,7 @@ def test_default_pace(chain, dataset):
     assert chain.table(dataset)["full_polls"] == 0
 
 
+@both_sources
 @pytest.mark.parametrize("dataset", ALL)
 def test_ten_times_the_default_pace(chain, dataset):
     chain.server("--dataset", dataset, limit=20_000)
@@ -36,6 +39,7 @@ def test_ten_times_the_default_pace(chain, dataset):
     assert_each_row_shown_once(chain, viewer, 60_000, dataset)
 
 
+@both_sources
 @pytest.mark.parametrize("dataset", ALL)
 def test_two_producers_at_once(chain, dataset):
     chain.server("--dataset", dataset, limit=20_000)
@@ -47,6 +51,7 @@ def test_two_producers_at_once(chain, dataset):
     assert_each_row_shown_once(chain, viewer, 15_000, dataset)
 
 
+@both_sources
 def test_both_datasets_at_once(chain):
     chain.server("--dataset", "all", limit=20_000)
     viewers = {dataset: chain.viewer(dataset) for dataset in ALL}
@@ -59,8 +64,8 @@ def test_both_datasets_at_once(chain):
         assert_each_row_shown_once(chain, viewers[dataset], sent(producers[dataset]), dataset)
 
 
-@pytest.mark.parametrize("precision", ["ms", "us"])
-@pytest.mark.parametrize("dataset", ALL)
+@both_sources
+@pytest.mark.parametrize(("dataset", "precision"), [("stocks", "ms"), ("meters", "us")])
 def test_a_database_of_another_precision(chain, dataset, precision):
     chain.database.query(f"CREATE DATABASE {{db}} PRECISION '{precision}'")
     chain.server("--dataset", dataset, limit=20_000)
@@ -72,6 +77,7 @@ def test_a_database_of_another_precision(chain, dataset, precision):
     assert found == precision
 
 
+@both_sources
 def test_two_subtables_with_the_same_timestamp(chain):
     chain.server("--dataset", "meters", limit=20_000)
     viewer = chain.viewer("meters")
@@ -120,6 +126,69 @@ def test_producers_memory_stays_flat(chain):
     assert sum(after) < sum(before) + 3, (before, after)
 
 
+@both_sources
+@pytest.mark.parametrize("dataset", ALL)
+def test_history_is_there_with_the_first_rows_and_live_rows_follow(chain, dataset):
+    chain.database.query("CREATE DATABASE {db} PRECISION 'us'")
+    assert chain.producer("--dataset", dataset, "--batches", 12).wait(30) == 0
+    time.sleep(2)  # not a wait for anything: the rows must be older than a poll's window
+    chain.server("--dataset", dataset, "--history", "10m", limit=20_000)
+    wait_until(lambda: chain.table(dataset)["rows"] == 3000, 20, chain.health)
+    viewer = chain.viewer(dataset)
+    wait_until(lambda: viewer.distinct() == 3000, 20, viewer.process.log)
+    assert chain.table(dataset)["rows_per_s"] == 0
+    producers = [chain.producer("--dataset", dataset, "--batches", 12) for _ in range(2)]
+    for producer in producers:
+        assert producer.wait(30) == 0, producer.log()
+    assert_each_row_shown_once(chain, viewer, 9000, dataset)
+
+
+@both_sources
+def test_of_a_history_larger_than_the_limit_the_newest_rows_are_shown(chain):
+    assert chain.producer("--batches", 12).wait(30) == 0
+    chain.server("--history", "1h", limit=1000)
+    wait_until(lambda: chain.table()["rows"], 20, chain.health)
+    viewer = chain.viewer()
+    polls = chain.table()["polls"]
+    wait_until(lambda: chain.table()["polls"] >= polls + 4, 15, "more polls, and a look for late rows")
+    assert chain.table()["rows"] == viewer.distinct() == 1000
+    assert chain.table()["full_polls"] == 0
+    newest = chain.database.query("SELECT volume FROM {db}.stocks_values ORDER BY `timestamp` DESC LIMIT 1000")
+    assert viewer.report()["volume"] == sum(volume for (volume,) in newest)
+    assert chain.producer("--batches", 4).wait(30) == 0
+    wait_until(lambda: viewer.distinct() == 2000, 15, viewer.process.log)
+    assert chain.table()["rows"] == 2000
+
+
+def test_history_of_a_span_leaves_out_what_is_older(chain):
+    stamp = time.time_ns()
+    ages_s = [7200, 3700, 3500, 60, 5]
+    chain.database.query("CREATE DATABASE {db} PRECISION 'ns'")
+    chain.producer("--batches", 1).wait(30)
+    chain.database.query("DELETE FROM {db}.stocks_values")
+    values = " ".join(f"({stamp - age * 10**9}, 'A', 'B', 1, 1, 1, 1, {age}, NULL)" for age in ages_s)
+    chain.database.query(f"INSERT INTO {{db}}.stocks_values VALUES {values}")
+    chain.server("--history", "1h")
+    wait_until(lambda: chain.table()["rows"] == 3, 20, chain.health)
+
+
+def test_two_servers_that_subscribe_each_get_every_row(chain):
+    chain.source = "subscribe"
+    chain.server()
+    one, first_port = chain.viewer(), chain.port
+    chain.server()
+    other, second_port = chain.viewer(), chain.port
+    producer = chain.producer("--batches", 20)
+    assert producer.wait(40) == 0, producer.log()
+    for viewer, port in ((one, first_port), (other, second_port)):
+        chain.port = port
+        assert_each_row_shown_once(chain, viewer, 5000)
+        assert chain.table()["source"] == "subscribe"
+        assert chain.table()["subscriptions"] >= 1
+        assert chain.table()["lag_ms"] < 5000
+
+
+@both_sources
 def test_rows_from_before_the_servers_start_are_not_shown(chain):
     assert chain.producer("--batches", 8).wait(30) == 0
     time.sleep(3)  # not a wait for anything: the rows must be older than the window reaches
