@@ -355,13 +355,11 @@ def explain(code, text, server, table):
         return f"{server} refuses this user or password ({text}): check --dsn, TDENGINE_DSN or --password-file"
     if "certificate" in text or "tls_" in text:
         return f"can't trust {server} ({text}): name your CA's file in the DSN, as ?tls_ca=ca.pem"
-    if code in IN_USE:
-        return (
-            f"--reset: {table} at {server} has a topic that is in use ({text}): "
-            "stop perspective_server.py --source subscribe, or what else is subscribed, and try again"
-        )
     if code in HOPELESS or "mismatch" in text or "not match" in text:
         return f"{table} at {server} can't take these rows ({text}): a table of another shape? --reset makes it anew"
+    if code in IN_USE:
+        subscribed = "perspective_server.py --source subscribe, or what else is subscribed"
+        return f"--reset: {table} at {server} has a topic that is in use ({text}): stop {subscribed}"
     return None
 
 

@@ -5,8 +5,9 @@ set -euo pipefail
 
 rows_limit_s=60    # until rows flow
 standin_limit_s=30 # until the stand-in listens
+most_rows=100000   # of a history without --limit
 
-dataset=stocks port=8080 docker='' install=yes limit='' rows='' interval=''
+dataset=stocks port=8080 docker='' install=yes limit='' rows='' interval='' source='' history=''
 tdengine_port=${TDENGINE_PORT:-6041}
 python=.venv/bin/python
 names=() pids=() # of the parts that run
@@ -15,13 +16,16 @@ standin='' child='' running='' errors=2
 usage() {
     cat <<'EOF'
 usage: ./run.sh [--dataset stocks|meters|all] [--port 8080] [--docker] [--no-install]
-                [--limit N] [--rows N] [--interval MS] [--help]
+                [--subscribe] [--history TIME] [--limit N] [--rows N] [--interval MS] [--help]
 
   --dataset D    which data: stocks (default), meters, or all, both
   --port P       where the page is: http://localhost:P/ (default 8080)
   --docker       TDengine in Docker, started by docker.sh; it goes on when the demo ends
   --no-install   don't look whether everything is installed
-  --limit N      rows that a Perspective table holds, the newest (default 1000)
+  --subscribe    TDengine pushes rows to the server, instead of being polled for them
+  --history TIME show what is stored of so long before the start, as 30s, 10m, 2h or 1d
+  --limit N      rows that a Perspective table holds, the newest (default 1000; with --history what this pace
+                 makes in that time, at most 100000)
   --rows N       rows a batch (default 250)
   --interval MS  between batches, and between polls (default 250)
 
@@ -57,11 +61,15 @@ parse_arguments() {
         flag=${1%%=*}
         case $flag in
             -h | --help) usage && exit 0 ;;
-            --docker | --no-install)
+            --docker | --no-install | --subscribe)
                 [[ $1 == "$flag" ]] || unusable "$flag takes no value"
-                if [[ $flag == --docker ]]; then docker=yes; else install=''; fi
+                case $flag in
+                    --docker) docker=yes ;;
+                    --no-install) install='' ;;
+                    --subscribe) source=subscribe ;;
+                esac
                 ;;
-            --dataset | --port | --limit | --rows | --interval)
+            --dataset | --port | --history | --limit | --rows | --interval)
                 if [[ $1 == *=* ]]; then
                     value=${1#*=}
                 else
@@ -76,6 +84,11 @@ parse_arguments() {
                         dataset=$value
                         ;;
                     --port) whole_number "$flag" "$value" 1 65535 && port=$((10#$value)) ;;
+                    --history)
+                        [[ $value =~ ^[0-9]{1,6}[smhd]$ && $((10#${value%[smhd]})) != 0 ]] ||
+                            unusable "--history: '$value' is not a time such as 30s, 10m, 2h or 1d"
+                        history=$value
+                        ;;
                     --limit) whole_number "$flag" "$value" 1 100000000 && limit=$value ;;
                     --rows) whole_number "$flag" "$value" 1 100000000 && rows=$value ;;
                     --interval) whole_number "$flag" "$value" 10 60000 && interval=$value ;;
@@ -86,6 +99,20 @@ parse_arguments() {
         shift
     done
     whole_number TDENGINE_PORT "$tdengine_port" 1 65535
+}
+
+# The rows that one producer makes in the time of --history, from 1000 to most_rows.
+rows_of_history() {
+    local seconds=$((10#${history%[smhd]})) found
+    case $history in
+        *m) seconds=$((seconds * 60)) ;;
+        *h) seconds=$((seconds * 3600)) ;;
+        *d) seconds=$((seconds * 86400)) ;;
+    esac
+    found=$((seconds * 1000 * 10#${rows:-250} / 10#${interval:-250}))
+    ((found >= 1000)) || found=1000
+    ((found <= most_rows)) || found=$most_rows
+    printf '%s' "$found"
 }
 
 answers() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
@@ -215,7 +242,9 @@ start_parts() {
         [[ $dataset != "$each" && $dataset != all ]] || start "producer-$each" producer.py --dataset "$each" \
             ${rows:+--rows "$rows"} ${interval:+--interval "$interval"}
     done
+    if [[ -n $history && -z $limit ]]; then limit=$(rows_of_history); fi
     start perspective_server perspective_server.py --dataset "$dataset" --port "$port" \
+        ${source:+--source "$source"} ${history:+--history "$history"} \
         ${limit:+--limit "$limit"} ${interval:+--interval "$interval"}
 }
 

@@ -76,6 +76,7 @@ main() {
 server_share --seconds 4
 viewers --seconds 2 --steps 150,500
 age --seconds 4
+source --seconds 4
 producer_speed --rows 500000
 producer_beat --seconds 5
 stand_in --batches 20 --seconds 2

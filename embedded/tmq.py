@@ -112,12 +112,13 @@ class Topic:
 
     def select(self, rows):
         """The topic's SELECT of these rows, as arrays."""
-        count = len(rows.arrays[0])
+        keys = rows.arrays[list(rows.indices).index(0)]
+        count = len(keys)
         batch = {f"c{k}": [None] * count for k in range(len(self.table.columns))}  # columns that were not inserted
         batch |= {f"c{index}": array for index, array in zip(rows.indices, rows.arrays, strict=True)}
         if rows.subtables is not None:
             batch["s"] = rows.subtables
-        kept = last_of_each_key(rows.arrays[0], rows.subtables)
+        kept = last_of_each_key(keys, rows.subtables)
         batch = {name: as_numpy(array) for name, array in batch.items()}
         if kept is not None:
             batch = {name: array[kept] for name, array in batch.items()}

@@ -67,6 +67,10 @@ class Database:
         assert done.returncode == 0, f"{sql}: {done.stderr.splitlines()[-1:]}"
         return json.loads(done.stdout)
 
+    @staticmethod
+    def table(dataset):
+        return TABLES[dataset]
+
     def count(self, dataset="stocks"):
         return self.query(f"SELECT COUNT(*) FROM {{db}}.{TABLES[dataset]}")[0][0]
 
@@ -127,8 +131,10 @@ def resident_mb(pid):
 class Chain:
     """Starts producers, servers and viewers on a Database; all are ended at the end of the `with` block."""
 
-    def __init__(self, database, folder, dsn=None, source="poll"):
-        self.database, self.folder, self.dsn, self.source = database, folder, dsn or database.dsn, source
+    source = "poll"  # how servers get their rows
+
+    def __init__(self, database, folder, dsn=None):
+        self.database, self.folder, self.dsn = database, folder, dsn or database.dsn
         self.ended = contextlib.ExitStack()
         self.port, self.scheme, self.prefix = None, "http", ""
 
@@ -148,7 +154,8 @@ class Chain:
 
     def server(self, *args, limit=100_000, dsn=None):
         """The limit holds all rows of a test, so that none has to be left out."""
-        args = ["--port", "0", "--database", self.database.name, "--limit", limit, "--source", self.source, *args]
+        args = ["--port", "0", "--database", self.database.name, "--limit", limit, *args]
+        args += ["--source", self.source]
         process = self.run("server", ROOT / "perspective_server.py", *args, dsn=dsn)
         page = wait_until(lambda: re.search(r"page at https?://127\.0\.0\.1:(\d+)/", process.stderr()), 20, process.log)
         self.port = int(page[1])

@@ -13,7 +13,8 @@ both_sources = pytest.mark.parametrize("source", SOURCES)
 
 @pytest.fixture
 def chain(database, tmp_path, source):
-    with Chain(database, tmp_path, source=source) as chain:
+    with Chain(database, tmp_path) as chain:
+        chain.source = source
         yield chain
 
 

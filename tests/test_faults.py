@@ -15,17 +15,18 @@ import threading
 import time
 
 import pytest
-from chain import Chain, assert_each_row_shown_once, children, sent, stop_producers
+from chain import SOURCES, Chain, assert_each_row_shown_once, children, sent, stop_producers
 from helpers import get, health, wait_until
 
 SLOW = ["--rows", "50"]  # 200 rows/s: many tests share the machine
+both_sources = pytest.mark.parametrize("source", SOURCES)
 
 
 @pytest.fixture
-def chain(database, tmp_path):
+def chain(database, tmp_path, source):
     """A chain that reaches the database by way of chain.proxy."""
     with database.proxy() as proxy, Chain(database, tmp_path, dsn=database.through(proxy)) as chain:
-        chain.proxy = proxy
+        chain.proxy, chain.source = proxy, source
         yield chain
 
 
@@ -61,9 +62,13 @@ def kept(producer):
     return int(found[-1].replace(",", "")) if found else 0
 
 
+def the_workers(process):
+    """Process ids of the reader of a server, and of its subscriber; or of the sender of a producer."""
+    return wait_until(lambda: sorted(children(process.pid, "spawn_main")), 10, process.log)
+
+
 def the_worker(process):
-    """Process id of the reader of a server, or of the sender of a producer."""
-    return wait_until(lambda: children(process.pid, "spawn_main"), 10, process.log)[0]
+    return the_workers(process)[0]
 
 
 def gone(pid):
@@ -90,6 +95,7 @@ def assert_all_arrives(chain, viewer, *producers):
 # Slow, cut, silent
 
 
+@both_sources
 @pytest.mark.timeout(240)
 def test_replies_that_take_a_second_for_a_minute(chain):
     server, producer = chain.server(), chain.producer(*SLOW)
@@ -122,11 +128,13 @@ def test_replies_that_take_a_second_for_a_minute(chain):
     assert server.alive()
 
 
+@both_sources
 @pytest.mark.parametrize("seconds", [1, 5, 20])
 def test_connection_cut_and_the_database_away(chain, seconds):
     chain.server()
     viewer, producer = chain.viewer(), chain.producer(*SLOW)
     chain.wait_for_rows(200, 30)
+    reconnects = chain.table()["reconnects"]
     chain.proxy.refuse()
     started = time.monotonic()
     states = set()
@@ -138,7 +146,8 @@ def test_connection_cut_and_the_database_away(chain, seconds):
     wait_until(lambda: chain.table()["rows"] > before, 3 + 2, "rows within 3 s (and two for a noisy machine)")
     if seconds == 20:
         assert states == {"ok", "stale"}
-        assert chain.table()["reconnects"] == 1
+        assert chain.table()["reconnects"] == reconnects + 1
+        assert chain.source == "poll" or chain.table()["subscriptions"] > 1
         assert lines_with("waiting for TDengine", producer)
     wait_until(lambda: chain.health()["status"] == "ok", 5, "ok again")
     assert_all_arrives(chain, viewer, producer)
@@ -159,7 +168,7 @@ def test_late_rows_that_come_between_two_reads_are_shown_once(chain):
     assert_all_arrives(chain, viewer, *producers)
 
 
-@pytest.mark.parametrize("how", ["answers again", "cut"])
+@pytest.mark.parametrize(("source", "how"), [("poll", "answers again"), ("poll", "cut"), ("subscribe", "cut")])
 def test_database_that_accepts_and_says_nothing(chain, how):
     server, producer = chain.server(), chain.producer(*SLOW)
     viewer = chain.viewer()
@@ -179,6 +188,7 @@ def test_database_that_accepts_and_says_nothing(chain, how):
     assert_all_arrives(chain, viewer, producer)
 
 
+@both_sources
 def test_silent_from_the_start(chain):
     chain.proxy.silent()
     server, producer = chain.server(), chain.producer(*SLOW)
@@ -207,6 +217,7 @@ def test_requests_and_replies_lost_on_their_way(chain, fault):
 # The database dies, is not there, or is another one
 
 
+@both_sources
 @pytest.mark.timeout(240)
 def test_database_killed_in_the_middle_of_a_batch(chain, stand_in):
     chain.server()
@@ -220,6 +231,7 @@ def test_database_killed_in_the_middle_of_a_batch(chain, stand_in):
     assert_all_arrives(chain, viewer, producer)
 
 
+@both_sources
 def test_database_comes_later(chain):
     chain.proxy.refuse()
     server, producer = chain.server(), chain.producer(*SLOW)
@@ -238,6 +250,7 @@ def test_database_comes_later(chain):
     assert_all_arrives(chain, viewer, producer)
 
 
+@both_sources
 def test_wrong_password(chain):
     dsn = chain.database.through(chain.proxy, password="not-the-password")
     producer = chain.producer(dsn=dsn)
@@ -255,7 +268,11 @@ def test_wrong_password(chain):
         assert "Traceback" not in process.stderr()
 
 
-@pytest.mark.parametrize("what", ["TABLE {db}.stocks_values", "DATABASE {db}"])
+# With a topic on it a database can't be dropped.
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [("poll", "TABLE {db}.stocks_values"), ("poll", "DATABASE {db}"), ("subscribe", "TABLE {db}.stocks_values")],
+)
 def test_table_or_database_dropped_while_running(chain, what):
     server = chain.server()
     viewer, producer = chain.viewer(), chain.producer(*SLOW)
@@ -313,19 +330,33 @@ def test_producer_killed_and_restarted(chain):
     assert_each_row_shown_once(chain, viewer, stored)
 
 
+@both_sources
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_reader_killed_or_frozen(chain, number):
     server, producer = chain.server(), chain.producer(*SLOW)
     viewer = chain.viewer()
     chain.wait_for_rows(200, 30)
-    reader = the_worker(server)
-    os.kill(reader, number)
-    if number == signal.SIGKILL:
-        wait_until(lambda: set(children(server.pid, "spawn_main")) - {reader}, 2 + 2, server.log)
-        chain.wait_for_rows(50, 5)
-    else:
-        wait_until(lambda: set(children(server.pid, "spawn_main")) - {reader}, 10 + 4, server.log)
-        chain.wait_for_rows(50, 5)
+    before = set(children(server.pid, "spawn_main"))
+    assert len(before) == (1 if chain.source == "poll" else 2)  # with a subscriber beside the reader
+    for worker in before:
+        os.kill(worker, number)
+    limit = 2 + 2 if number == signal.SIGKILL else 10 + 4
+    wait_until(lambda: len(set(children(server.pid, "spawn_main")) - before) == len(before), limit, server.log)
+    chain.wait_for_rows(50, 5)
+    assert_all_arrives(chain, viewer, producer)
+
+
+def test_a_subscriber_that_dies_is_replaced_and_its_rows_are_shown(chain):
+    chain.source = "subscribe"
+    server, producer = chain.server(), chain.producer(*SLOW)
+    viewer = chain.viewer()
+    chain.wait_for_rows(200, 30)
+    wait_until(lambda: chain.table()["subscriptions"] == 1, 10, chain.health)
+    for count in range(2, 5):
+        for worker in children(server.pid, "spawn_main"):
+            os.kill(worker, signal.SIGKILL)
+        wait_until(lambda n=count: chain.table()["subscriptions"] >= n, 15, server.log)
+    wait_until(lambda: chain.table()["error"] is None, 10, server.log)
     assert_all_arrives(chain, viewer, producer)
 
 
@@ -398,6 +429,39 @@ def test_backlog_full_is_said_once_while_a_slow_database_keeps_it_full(chain):
     assert sent(producer) == chain.database.count()
 
 
+# A topic keeps its table from being dropped
+
+
+@pytest.mark.parametrize("dataset", ["stocks", "meters"])
+def test_reset_drops_the_topic_of_a_server_that_has_ended(chain, dataset):
+    chain.source = "subscribe"
+    server, producer = chain.server("--dataset", dataset), chain.producer("--dataset", dataset, *SLOW)
+    chain.wait_for_rows(100, 30, dataset)
+    wait_until(lambda: chain.table(dataset)["subscriptions"] == 1, 10, chain.health)
+    stop_producers(producer)
+    refused = chain.producer("--dataset", dataset, "--batches", 2, "--reset")  # while it is in use
+    time.sleep(1)
+    server.stop()
+    assert refused.wait(20) == 0, refused.log()
+    (line,) = lines_with("dropped the topic", refused)
+    assert f"perspective_{chain.database.name}_{chain.database.table(dataset)}" in line
+    assert chain.database.count(dataset) == 500
+
+
+def test_reset_with_a_topic_in_use_ends_in_one_line_and_drops_nothing(chain):
+    chain.source = "subscribe"
+    server, producer = chain.server(), chain.producer(*SLOW)
+    chain.wait_for_rows(100, 30)
+    wait_until(lambda: chain.table()["subscriptions"] == 1, 10, chain.health)
+    stop_producers(producer)
+    again = chain.producer("--reset", "--batches", 2)
+    assert again.wait(25) == 1, again.log()
+    (line,) = lines_with("producer.py:", again)
+    assert "stop perspective_server.py --source subscribe" in line
+    assert chain.database.count() == sent(producer)
+    assert server.alive()
+
+
 # Tables and databases that rows don't fit
 
 
@@ -425,6 +489,7 @@ def test_pace_too_fast_for_the_databases_precision(chain):
 # All of it, at random
 
 
+@both_sources
 @pytest.mark.timeout(300)
 def test_faults_at_random(chain):
     seed = int(os.environ.get("FAULTS_SEED") or random.randrange(10**9))
@@ -450,7 +515,7 @@ def test_faults_at_random(chain):
         "lost replies": lambda: chain.proxy.lose_replies(chance.randint(1, 3)),
         "cut requests": lambda: chain.proxy.cut_requests(chance.randint(1, 3)),
         "database killed": kill_database,
-        "reader killed": lambda: os.kill(the_worker(server), signal.SIGKILL),
+        "reader killed": lambda: os.kill(chance.choice(the_workers(server)), signal.SIGKILL),
         "sender killed": lambda: os.kill(the_worker(chance.choice(producers)), signal.SIGKILL),
     }
     deadline = time.monotonic() + seconds
@@ -463,4 +528,6 @@ def test_faults_at_random(chain):
         chain.proxy.go_on()
         time.sleep(chance.uniform(0, 2))
     chain.wait_for_rows(100, 30)
+    # a stopped producer has 5 s for what it has kept
+    wait_until(lambda: max(map(kept, producers)) < 1000, 60, lambda: [producer.log() for producer in producers])
     assert_all_arrives(chain, viewer, *producers)
