@@ -53,8 +53,9 @@ class Topic:
         select, parser = sql.parse(text)
         if not is_for_a_topic(select):
             raise TDengineError(0x2639, "Invalid topic query")
-        if call := find_now(select):
-            raise parser.unsupported(call.token)
+        for expression in (*(item.expression for item in select.items), select.where):
+            if call := find_now(expression):
+                raise parser.unsupported(call.token)
         source = session.find_source(select.source, parser)
         found = session.table_of(select.source)
         self.table = found.stable if isinstance(found, Subtable) else found
@@ -143,11 +144,7 @@ def find_now(node):
     """A call of NOW or TODAY, which would have to be the time of each insert, or None."""
     if isinstance(node, sql.Call) and node.name in ("now", "today"):
         return node
-    if isinstance(node, sql.Select):
-        parts = [item.expression for item in node.items] + [node.where]
-    else:
-        parts = children(node)
-    return next(filter(None, (find_now(part) for part in parts if part is not None)), None)
+    return next(filter(None, map(find_now, children(node))), None)
 
 
 class Topics:

@@ -74,13 +74,6 @@ class Database:
     def count(self, dataset="stocks"):
         return self.query(f"SELECT COUNT(*) FROM {{db}}.{TABLES[dataset]}")[0][0]
 
-    def close(self):
-        if self.is_stand_in:
-            self.process.stop()
-        else:
-            wait_until(self.drop_topics, 20, "the database's topics to be dropped")
-            self.query("DROP DATABASE IF EXISTS {db}")
-
     def drop_topics(self):
         """Whether no topic keeps the database any more; one that had a consumer up to now may do so for 2 s."""
         for (name,) in self.query("SHOW TOPICS"):
@@ -88,6 +81,13 @@ class Database:
                 with contextlib.suppress(AssertionError):
                     self.query(f"DROP TOPIC IF EXISTS {name}")
         return not any(name.startswith(f"perspective_{self.name}_") for (name,) in self.query("SHOW TOPICS"))
+
+    def close(self):
+        if self.is_stand_in:
+            self.process.stop()
+        else:
+            wait_until(self.drop_topics, 20, "the database's topics to be dropped")
+            self.query("DROP DATABASE IF EXISTS {db}")
 
     def proxy(self, certificate=None):
         """A Proxy in front of it, to be entered."""
@@ -154,8 +154,8 @@ class Chain:
 
     def server(self, *args, limit=100_000, dsn=None):
         """The limit holds all rows of a test, so that none has to be left out."""
+        args = ["--source", self.source, *args]
         args = ["--port", "0", "--database", self.database.name, "--limit", limit, *args]
-        args += ["--source", self.source]
         process = self.run("server", ROOT / "perspective_server.py", *args, dsn=dsn)
         page = wait_until(lambda: re.search(r"page at https?://127\.0\.0\.1:(\d+)/", process.stderr()), 20, process.log)
         self.port = int(page[1])
