@@ -404,6 +404,8 @@ class Feed:
         self.rows, self.row_at = self.rows + len(new), now
         self.newest_ms = max(newest_ms, self.newest_ms or 0)
         self.lag_ms = round(time.time() * 1000 - newest_ms)
+        if self.rows == len(new):
+            self.arrivals.clear()  # the pace is counted from the first rows on
         self.arrivals.append((now, self.rows))
         if (forgotten := self.shown.forget_oldest()) is not None:  # what is older can't be told apart any more
             self.start_ms = max(self.start_ms, forgotten * 1000)
@@ -470,13 +472,14 @@ class Feed:
         now = time.monotonic()
         while len(self.arrivals) > 1 and now - self.arrivals[1][0] > 5:
             self.arrivals.popleft()
-        when, total = self.arrivals[0]
+        (when, total), (last, _) = self.arrivals[0], self.arrivals[-1]
+        passed = (last if now - last < 1 else now) - when  # to the last arrival: between two there are no rows yet
         newest = self.newest_ms and datetime.datetime.fromtimestamp(self.newest_ms / 1000, datetime.UTC)
         return {
             "status": self.status(),
             "source": "poll",
             "rows": self.rows,
-            "rows_per_s": round((self.rows - total) / max(now - when, 0.25), 1),
+            "rows_per_s": round((self.rows - total) / max(passed, 0.25), 1),
             "newest": newest and newest.isoformat(timespec="milliseconds"),
             "age_ms": newest and round(time.time() * 1000 - self.newest_ms),
             "lag_ms": self.lag_ms,
