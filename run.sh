@@ -251,7 +251,9 @@ start_parts() {
 # Waits until rows flow, prints the page's address, and one line a second.
 show() {
     exec "$python" -u - "$port" "$rows_limit_s" <<'EOF'
-import http.client, json, sys, time
+import http.client, json, signal, sys, time
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal comes to us too; run.sh ends us
 
 port, limit_s = map(int, sys.argv[1:])
 

@@ -198,6 +198,7 @@ def test_ctrl_c_in_a_terminal(demo):
         assert process.wait(ENDS_S) == 0
         while b"sent" not in shown:
             shown += os.read(leader, 4096)
+        assert b"Traceback" not in shown
         assert b"not sent" not in (demo.folder / ".logs" / "producer-stocks.log").read_bytes()
         assert demo.processes() == {}
     finally:
