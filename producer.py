@@ -11,6 +11,7 @@ A batch that failed is sent again with the same timestamps: TDengine then overwr
 import argparse
 import collections
 import contextlib
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -94,14 +95,14 @@ class Stocks:
     @staticmethod
     def bind(stamps, batch, to_timestamps, units_per_s):
         """The batch as taosws wants it: one list a column."""
-        today = stamps[-1] // units_per_s // 86400 * 86400 * units_per_s  # midnight UTC
+        per_day = 86400 * units_per_s
         columns = [
             to_timestamps(stamps.tolist()),
             taosws.nchar_to_column([TICKERS[k] for k in batch["ticker"].tolist()]),
             taosws.nchar_to_column([CLIENTS[k] for k in batch["client"].tolist()]),
             *(taosws.floats_to_column(batch[name].tolist()) for name in ("open", "high", "low", "close")),
             taosws.unsigned_ints_to_column(batch["volume"].tolist()),
-            to_timestamps([int(today)] * len(stamps)),
+            to_timestamps((stamps // per_day * per_day).tolist()),  # midnight UTC
         ]
         return [taosws.stmt2_bind_param_view(table_name="", tags=None, columns=columns)]
 
@@ -254,7 +255,7 @@ def send_batches(pipe, dsn, dataset, database, reset):
 
 
 class Sender:
-    """The main process' side of the sender: one batch in flight, and a new process when the old one has died."""
+    """The main process' side of the sender: one message in flight, and a new process when the old one has died."""
 
     def __init__(self, *arguments):
         self.arguments = arguments
@@ -364,12 +365,13 @@ def explain(code, text, server, table):
 
 
 class Producer:
-    """Makes batches on the beat, hands them to the sender one by one, keeps each until it is confirmed."""
+    """Makes batches on the beat, hands the oldest to the sender, keeps each until it is confirmed."""
 
     def __init__(self, args, dataset, sender, server, table):
         self.args, self.sender, self.server, self.table = args, sender, server, table
         self.random_rows, self.beat = dataset(), Beat(args.interval, args.rows)
         self.kept = collections.deque()  # batches not confirmed, oldest first: (stamps in ns, columns)
+        self.in_flight = 0  # how many of them the sender has
         self.made = self.sent = self.retries = 0
         self.units_per_s = None  # the database's precision, known once the sender is ready
         self.waiting = self.paused = self.backlog_said = False
@@ -400,6 +402,12 @@ class Producer:
         self.made += 1
         self.beat.due += self.beat.interval_ns
 
+    def oldest(self):
+        """The oldest batches kept, as many as go into one bind: after a pause they catch up in a few calls."""
+        self.in_flight = max(1, min(len(self.kept), ROWS_PER_BIND // self.args.rows))
+        stamps, batches = zip(*itertools.islice(self.kept, self.in_flight), strict=True)
+        return np.concatenate(stamps), {name: np.concatenate([each[name] for each in batches]) for name in batches[0]}
+
     def take(self, kind, *details):
         """Deals with one message of the sender; SystemExit with a line for the user when there is no going on."""
         if kind == "ready":
@@ -414,8 +422,9 @@ class Producer:
                 self.beat.start()
             (self.units_per_s,) = details
         elif kind == "sent":
-            self.kept.popleft()
-            self.sent += 1
+            for _ in range(self.in_flight):
+                self.kept.popleft()
+            self.sent += self.in_flight
         elif kind == "died" and (details[0] or 0) > 0:
             raise Stop(1, "the sender process failed, its error is above")
         else:
@@ -448,7 +457,7 @@ class Producer:
             if wanted and time.monotonic_ns() >= self.beat.due:
                 self.make_a_batch()
             if self.sender.idle and self.kept:
-                self.sender.send(self.kept[0])
+                self.sender.send(self.oldest())
             until_due = max(self.beat.due - time.monotonic_ns(), 0) / 1e9
             # bound of this wait: 0.1 s, so that signals and the display are looked at
             for message in self.sender.messages(min(until_due, 0.1) if wanted and not self.paused else 0.1):

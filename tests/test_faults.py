@@ -106,7 +106,8 @@ def test_replies_that_take_a_second_for_a_minute(chain):
     with timed_health(chain) as took:
         chain.proxy.delay(1)
         time.sleep(60)  # the fault's length
-        assert kept(producer) > 1000  # it kept its pace: 12,000 rows made, far fewer could be sent
+        made = kept(producer) + chain.database.count()  # it kept its pace: many batches go into one call
+        assert made > 60 * 200 * 0.8, producer.log()
         chain.proxy.go_on()
         before = chain.database.count()
         while len(samples) < 3:  # it catches up, in order: what is stored never lacks an older row
