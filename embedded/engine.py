@@ -210,9 +210,10 @@ class Session:
             raise parser.unsupported(using.stable.token)
         return found
 
-    def new_subtable(self, stable, name, already=()):
-        ids = [subtable.id for subtable in (*stable.subtables.values(), *already)]
-        return Subtable(1 + max(ids, default=0), stable, name)
+    def new_subtable(self, stable, name):
+        """A Subtable with a number of its own, which Storage.write() stores."""
+        stable.last_subtable += 1
+        return Subtable(stable.last_subtable, stable, name)
 
     def tag_values(self, using, stable, parser):
         """All tags of a new subtable, in the supertable's order; NULL where USING names no value."""
@@ -239,11 +240,11 @@ class Session:
                 found = database.tables.get(name.table)
                 if found is None and using is not None:
                     stable = self.stable_of(using, parser)
-                    found = next((new_one for new_one, _ in new.values() if new_one.name == name.table), None)
+                    found = new.get((stable.id, name.table), (None,))[0]
                     tags = self.tag_values(using, stable, parser)
                     if found is None:
-                        found = self.new_subtable(stable, name.table, [new_one for new_one, _ in new.values()])
-                        new[name.table] = (found, tags)
+                        found = self.new_subtable(stable, name.table)
+                        new[stable.id, name.table] = (found, tags)
                 if found is None:
                     raise TDengineError(0x2603, "Table does not exist")
                 if isinstance(found, Table) and found.tags is not None:

@@ -455,7 +455,8 @@ class Planner:
         value, pattern = (self.expression(operand) for operand in node.operands)
         if not value.type.is_text or not isinstance(pattern.constant, str):
             raise self.unsupported(node.token)
-        return Typed(f"({value.sql} {operator.upper()} {pattern.sql} ESCAPE '\\')", BOOL)
+        like = operator.upper().replace("LIKE", "ILIKE")  # TDengine's LIKE takes no notice of case
+        return Typed(f"({value.sql} {like} {pattern.sql} ESCAPE '\\')", BOOL)
 
     def boolean(self, node):
         value = self.expression(node)

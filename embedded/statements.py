@@ -148,7 +148,7 @@ class PreparedInsert:
                 values = [by_name.get(column.name) for column in self.table.tags]
             else:
                 values = self.constant_tags
-            subtable = self.session.new_subtable(self.table, name, [one for one, _ in new.values()])
+            subtable = self.session.new_subtable(self.table, name)
             new[name] = (subtable, values)
         return new[name][0].id
 

@@ -49,6 +49,7 @@ class Table:
     columns: list
     tags: list | None
     subtables: dict = dataclasses.field(default_factory=dict)  # name: Subtable
+    last_subtable: int = 0  # the highest number given to one
     newest: int | None = None  # no row is newer than this; None: not known yet
 
 
@@ -96,7 +97,7 @@ class Storage:
             raise UnusableFolder(f"{self.folder} cannot be used: {text}") from None
 
     def open(self):
-        return duckdb.connect(str(self.folder / FILE), config={"threads": 2, "memory_limit": "512MB"})
+        return duckdb.connect(str(self.folder / FILE), config={"threads": 1, "memory_limit": "512MB"})
 
     @property
     def connection(self):
@@ -137,6 +138,7 @@ class Storage:
 
     def remember(self, subtable):
         subtable.stable.subtables[subtable.name] = subtable
+        subtable.stable.last_subtable = max(subtable.stable.last_subtable, subtable.id)
         subtable.stable.database.tables[subtable.name] = subtable
 
     def close(self):
@@ -254,9 +256,8 @@ class Storage:
         with self.lock:
 
             def steps(execute):
-                for subtable, tags in new_subtables:
-                    marks = ", ".join("?" * (2 + len(tags)))
-                    execute(f"INSERT INTO g{subtable.stable.id} VALUES ({marks})", [subtable.id, subtable.name, *tags])
+                for stable in {subtable.stable.id: subtable.stable for subtable, _ in new_subtables}.values():
+                    self.write_subtables(execute, stable, [new for new in new_subtables if new[0].stable is stable])
                 return [self.write_rows(execute, rows) for rows in rows_of_tables]
 
             try:
@@ -272,6 +273,16 @@ class Storage:
             if self.topics is not None:
                 self.topics.inserted(rows_of_tables)
             return sum(count for count, _ in written)
+
+    def write_subtables(self, execute, stable, new):
+        """Stores numbers, names and tags of new subtables of one supertable."""
+        columns = zip(*((subtable.id, subtable.name, *tags) for subtable, tags in new), strict=True)
+        names = ["s", "n", *(f"g{k}" for k in range(len(stable.tags)))]
+        types = ["INTEGER", "VARCHAR", *(column.type.duck for column in stable.tags)]
+        batch = {name: as_numpy(list(values)) for name, values in zip(names, columns, strict=True)}
+        casts = [f"CAST({name} AS {type})" for name, type in zip(names, types, strict=True)]
+        execute(f"INSERT INTO g{stable.id} SELECT {', '.join(casts)} FROM batch")
+        del batch  # DuckDB finds it by its name
 
     def write_rows(self, execute, rows):
         """(rows stored, newest timestamp). Only rows not newer than all others are looked up first."""

@@ -64,9 +64,9 @@ class Client:
         ready, _, _ = select.select([self.popen.stdout], [], [], timeout)
         if not ready:
             self.close()
-            raise AssertionError(f"no answer within {timeout} s: {source}")
+            raise AssertionError(f"no answer within {timeout} s: {source[:200]}")
         line = self.popen.stdout.readline()
-        assert line, f"the client has ended: {source}"
+        assert line, f"the client has ended: {source[:200]}"
         return json.loads(line)
 
     def sql(self, text, connection="c"):
