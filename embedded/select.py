@@ -20,7 +20,7 @@ from .types import (
 AGGREGATES = frozenset(["count", "sum", "avg", "min", "max", "first", "last", "last_row"])
 ONE_ROW = frozenset(
     ["min", "max", "first", "last", "last_row"]
-)  # TDengine lets other columns stand beside one of these
+)  # beside one of these TDengine allows columns, we don't
 WINDOW = {"_wstart", "_wend", "_wduration"}
 COMPARISONS = frozenset(("=", "<>", "<", "<=", ">", ">="))
 
@@ -33,7 +33,6 @@ class Typed:
     type: object
     length: int = 0
     constant: object = None
-    aggregate: bool = False
 
 
 @dataclasses.dataclass
@@ -75,7 +74,9 @@ class Planner:
         self.precision = source.precision if source else 0
         self.now = times.now(self.precision)
         self.groups, self.inside_aggregate, self.grouping = {}, False, False
-        self.needs_tags, self.rows_only, self.window_ns = False, False, None
+        self.needs_tags, self.rows_only = False, False
+        self.names = set()  # what may stand before a column's name: the table or its alias
+        self.window = None  # SQL of _wstart, _wend, _wduration inside INTERVAL
 
     def unsupported(self, token):
         return self.parser.unsupported(token)
@@ -317,7 +318,7 @@ class Planner:
 
     def column(self, node):
         self.check_table(node.table, node.token)
-        if node.name in WINDOW and self.parser.tokens:
+        if node.name in WINDOW:
             return self.window_column(node)
         if self.source is None:
             raise TDengineError(0x2602, f"Invalid column name: {node.name}")
@@ -332,7 +333,7 @@ class Planner:
         return Typed(text, column.type, column.length)
 
     def window_column(self, node):
-        if getattr(self, "window", None) is None:
+        if self.window is None:
             raise self.unsupported(node.token)
         return Typed(self.window[node.name], BIGINT if node.name == "_wduration" else TIMESTAMP)
 

@@ -177,10 +177,6 @@ class Connection(tornado.websocket.WebSocketHandler):
     async def do_exec(self, args):
         return {"affected": await self.in_thread(self.statement_v1(args).execute)}
 
-    async def do_close(self, args):
-        self.v1.pop(args.get("stmt_id"), None)
-        return {}
-
     # Prepared statements, v2
 
     def statement_v2(self, args):

@@ -28,14 +28,14 @@ RESERVED = frozenset(
     order partition select session set show sliding smallint stable table tags tinyint timestamp topic true
     union unsigned use using values varbinary varchar where now today tbname binary bigint float double using
     match nmatch fill state_window event_window count_window slimit soffset case when then else end interp
-    range every alter grant revoke explain describe flush compact balance redistribute merge split trim kill
-    show stream function user dnode account view json decimal blob geometry
+    alter grant revoke explain describe flush compact balance redistribute merge split trim kill
+    show stream user dnode json decimal blob geometry
 """.split()
 )
-NAMES_ANYWAY = frozenset({"user", "function", "view", "range", "every", "account"} - {"user"})
 KNOWN_TO_TDENGINE = RESERVED | frozenset(
     """
     nulls escape inner left right outer full semi anti asof window with watermark trigger fill_history jlimit
+    range every function account view
 """.split()
 )
 STATEMENTS_OF_TDENGINE = frozenset(
@@ -391,11 +391,11 @@ class Parser:
         if not self.accept_sign(sign):
             raise self.syntax_error()
 
-    def identifier(self, reserved_too=False):
+    def identifier(self):
         token = self.token
         if token.kind == "quoted" and token.value:
             return self.next().value
-        if token.kind == "word" and (reserved_too or token.value not in RESERVED or token.value in NAMES_ANYWAY):
+        if token.kind == "word" and token.value not in RESERVED:
             return self.next().value
         raise self.refused(token) if token.kind == "word" else self.syntax_error()
 
