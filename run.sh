@@ -5,8 +5,11 @@ set -euo pipefail
 
 rows_limit_s=60    # until rows flow
 standin_limit_s=30 # until the stand-in listens
-most_rows=100000   # of a history without --limit
 
+# of rows in a Perspective table: 20 s at the default pace, so that prices over time have a history. The grid's viewer then
+# costs the server a sixth of a core; with 60,000 it would be half of one, with 1,000 a chart's history is one second.
+usual_rows=20000
+most_rows=60000 # of a --history without --limit
 dataset=stocks port=8080 docker='' install=yes limit='' rows='' interval='' source='' history=''
 tdengine_port=${TDENGINE_PORT:-6041}
 python=.venv/bin/python
@@ -24,8 +27,8 @@ usage: ./run.sh [--dataset stocks|meters|all] [--port 8080] [--docker] [--no-ins
   --no-install   don't look whether everything is installed
   --subscribe    TDengine pushes rows to the server, instead of being polled for them
   --history TIME show what is stored of so long before the start, as 30s, 10m, 2h or 1d
-  --limit N      rows that a Perspective table holds, the newest (default 1000; with --history what this pace
-                 makes in that time, at most 100000)
+  --limit N      rows that a Perspective table holds, the newest (default 20000; with --history what this pace
+                 makes in that time, at most 60000)
   --rows N       rows a batch (default 250)
   --interval MS  between batches, and between polls (default 250)
 
@@ -101,7 +104,7 @@ parse_arguments() {
     whole_number TDENGINE_PORT "$tdengine_port" 1 65535
 }
 
-# The rows that one producer makes in the time of --history, from 1000 to most_rows.
+# The rows that one producer makes in the time of --history, from usual_rows to most_rows.
 rows_of_history() {
     local seconds=$((10#${history%[smhd]})) found
     case $history in
@@ -110,7 +113,7 @@ rows_of_history() {
         *d) seconds=$((seconds * 86400)) ;;
     esac
     found=$((seconds * 1000 * 10#${rows:-250} / 10#${interval:-250}))
-    ((found >= 1000)) || found=1000
+    ((found >= usual_rows)) || found=$usual_rows
     ((found <= most_rows)) || found=$most_rows
     printf '%s' "$found"
 }
@@ -242,10 +245,10 @@ start_parts() {
         [[ $dataset != "$each" && $dataset != all ]] || start "producer-$each" producer.py --dataset "$each" \
             ${rows:+--rows "$rows"} ${interval:+--interval "$interval"}
     done
-    if [[ -n $history && -z $limit ]]; then limit=$(rows_of_history); fi
+    if [[ -z $limit && -n $history ]]; then limit=$(rows_of_history); fi
     start perspective_server perspective_server.py --dataset "$dataset" --port "$port" \
         ${source:+--source "$source"} ${history:+--history "$history"} \
-        ${limit:+--limit "$limit"} ${interval:+--interval "$interval"}
+        --limit "${limit:-$usual_rows}" ${interval:+--interval "$interval"}
 }
 
 # Waits until rows flow, prints the page's address, and one line a second.
