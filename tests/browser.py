@@ -11,7 +11,7 @@ import urllib.parse
 from helpers import wait_until
 from playwright.sync_api import sync_playwright
 
-SHOWS_S = 30  # bound of the wait for what a page is to show, on a busy machine
+SHOWS_S = 60  # bound of the wait for what a page is to show, on a busy machine
 # all elements, also those in shadow roots
 ALL = """const all = (root) => [...root.querySelectorAll("*")].flatMap(
   (each) => [each, ...(each.shadowRoot ? all(each.shadowRoot) : [])]);"""
