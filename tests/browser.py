@@ -15,19 +15,14 @@ SHOWS_S = 60  # bound of the wait for what a page is to show, on a busy machine
 # all elements, also those in shadow roots
 ALL = """const all = (root) => [...root.querySelectorAll("*")].flatMap(
   (each) => [each, ...(each.shadowRoot ? all(each.shadowRoot) : [])]);"""
-CELLS = (
-    "() => {"
-    + ALL
-    + """
-  return all(document).filter((each) => each.tagName === "TD").map((each) => each.textContent);
-}"""
-)
+CELLS = f"""(tags) => {{
+  {ALL}
+  return all(document).filter((each) => tags.includes(each.tagName)).map((each) => each.textContent);
+}}"""
 # Of the plugin that is active: pixels of its canvases and shapes of its drawings that have a colour. Axes, lines of the
 # grid and text are grey.
-COLOURED = (
-    "async () => {"
-    + ALL
-    + """
+COLOURED = """async () => {
+  ALL
   const coloured = ([r, g, b, a]) => a > 40 && Math.max(r, g, b) - Math.min(r, g, b) > 25;
   const plugin = await document.querySelector("perspective-viewer")?.getPlugin();
   let found = 0;
@@ -44,8 +39,7 @@ COLOURED = (
     }
   }
   return found;
-}"""
-)
+}""".replace("ALL", ALL)
 
 
 @contextlib.contextmanager
@@ -120,7 +114,11 @@ class Page:
 
     def cells(self):
         """Texts of the grid's cells."""
-        return self.evaluate(CELLS)
+        return self.evaluate(CELLS, ["TD"])
+
+    def grid(self):
+        """Texts of the grid's cells and headers, also those of its rows."""
+        return self.evaluate(CELLS, ["TD", "TH"])
 
     def wait_for_changing_cells(self):
         """Until the grid has numbers, and they change twice."""
