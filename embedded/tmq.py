@@ -9,6 +9,7 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import itertools
 import json
 import threading
 import time
@@ -19,6 +20,7 @@ import tornado.websocket
 from . import protocol, sql
 from .engine import Session, numpy_to_arrays
 from .select import Planner, children, find_aggregates
+from .statements import join
 from .storage import Rows, Subtable, as_numpy, last_of_each_key
 from .types import INT, STAND_IN, Column, TDengineError
 
@@ -30,7 +32,8 @@ VGROUP = 2
 NEVER_COMMITTED = -2147467247
 # Names of a consumer's configuration that have no field of their own in its request.
 CONFIG = frozenset(["session.timeout.ms", "max.poll.interval.ms", "td.connect.db"])
-SUBTABLE = Column("\0subtable", INT)  # a hidden column that tells the rows' subtables apart
+# Hidden columns, whose names can't be in any SQL: the number of a row's insert in its message, and of its subtable.
+INSERT, SUBTABLE = Column("\0insert", INT), Column("\0subtable", INT)
 
 
 # Topics and their logs
@@ -61,10 +64,12 @@ class Topic:
         self.table = found.stable if isinstance(found, Subtable) else found
         self.database = self.table.database
         casts = [f"CAST(c{k} AS {column.type.duck}) AS c{k}" for k, column in enumerate(self.table.columns)]
-        if self.table.tags is not None:
-            casts.append("CAST(s AS INTEGER) AS s")
-            source.hidden[SUBTABLE.name] = ("r.s", SUBTABLE)
-            select.items.append(sql.Item(sql.ColumnRef(SUBTABLE.name, None, None), None, SUBTABLE.name))
+        apart = {"i": INSERT} if self.table.tags is None else {"i": INSERT, "s": SUBTABLE}
+        for short, column in apart.items():
+            casts.append(f"CAST({short} AS INTEGER) AS {short}")
+            source.hidden[column.name] = (f"r.{short}", column)
+            select.items.append(sql.Item(sql.ColumnRef(column.name, None, None), None, column.name))
+        source.order = "r.i, " + source.order
         source.from_sql = f"(SELECT {', '.join(casts)} FROM batch) r"
         planner = Planner(parser, source, session.database, session.zone)
         planner.names = {select.alias or select.source.table}
@@ -97,38 +102,46 @@ class Topic:
             taken.append(rows)
         return taken
 
-    def blocks(self, rows):
-        """[(columns, arrays)] of an insert, one a subtable, in the order of time; none when WHERE leaves nothing."""
-        found = self.select(rows)
-        if not len(found[0]):
-            return []
-        if self.table.tags is None:
-            return [(self.columns, found)]
-        *arrays, subtables = found
-        cuts = [0, *(np.flatnonzero(np.diff(subtables)) + 1).tolist(), len(subtables)]
-        return [
-            (self.columns[:-1], [array[first:last] for array in arrays])
-            for first, last in zip(cuts[:-1], cuts[1:], strict=True)
-        ]
+    def blocks(self, taken):
+        """[(columns, arrays)] of these inserts: one an insert and subtable, in the order of time; none for no rows."""
+        blocks = []
+        for _, alike in itertools.groupby(taken, key=lambda rows: list(rows.indices)):
+            *arrays, last = found = self.select(list(alike))
+            count = len(arrays) - (self.table.tags is not None)
+            apart = [last] if self.table.tags is None else [arrays[-1], last]
+            differs = np.logical_or.reduce([np.diff(column) != 0 for column in apart])
+            cuts = [0, *(np.flatnonzero(differs) + 1).tolist(), len(last)]
+            for first, end in itertools.pairwise(cuts):
+                if first < end:
+                    blocks.append((self.columns[:count], [array[first:end] for array in found[:count]]))
+        return blocks
 
-    def select(self, rows):
-        """The topic's SELECT of these rows, as arrays."""
-        keys = rows.arrays[list(rows.indices).index(0)]
-        count = len(keys)
-        batch = {f"c{k}": [None] * count for k in range(len(self.table.columns))}  # columns that were not inserted
-        batch |= {f"c{index}": array for index, array in zip(rows.indices, rows.arrays, strict=True)}
-        if rows.subtables is not None:
-            batch["s"] = rows.subtables
-        kept = last_of_each_key(keys, rows.subtables)
-        batch = {name: as_numpy(array) for name, array in batch.items()}
-        if kept is not None:
-            batch = {name: array[kept] for name, array in batch.items()}
+    def select(self, taken):
+        """The topic's SELECT of inserts of the same columns, as arrays; the last ones are the hidden columns."""
+        parts = [one_row_a_key(rows) for rows in taken]
+        batch = {name: as_numpy(join([part[name] for part in parts])) for name in parts[0]}
+        counts = [len(part["c0"]) for part in parts]
+        batch["i"] = np.repeat(np.arange(len(parts)), counts)
+        for k in range(len(self.table.columns)):  # columns that were not inserted
+            batch.setdefault(f"c{k}", as_numpy([None] * sum(counts)))
         cursor = self.storage.cursor()
         try:
             found = cursor.execute(self.sql).fetchnumpy()  # which finds `batch` by its name here
         finally:
             cursor.close()
         return numpy_to_arrays(self.columns, found.values())
+
+
+def one_row_a_key(rows):
+    """{name: array} of an insert, of rows with the same key the last one."""
+    part = {f"c{index}": array for index, array in zip(rows.indices, rows.arrays, strict=True)}
+    kept = last_of_each_key(part["c0"], rows.subtables)
+    if rows.subtables is not None:
+        part["s"] = rows.subtables
+    if kept is not None:
+        part = {name: as_numpy(array)[kept] for name, array in part.items()}
+        part = {name: array.tolist() if array.dtype == np.object_ else array for name, array in part.items()}
+    return part
 
 
 def is_for_a_topic(select):
@@ -451,7 +464,7 @@ ACTIONS = frozenset(name[3:] for name in vars(Consumer) if name.startswith("do_"
 
 def encode(topic, taken):
     """(number of blocks, their bytes) of a message of these Rows."""
-    blocks = [block for rows in taken for block in topic.blocks(rows)]
+    blocks = topic.blocks(taken)
     return len(blocks), protocol.encode_message(blocks, topic.database.precision)
 
 

@@ -150,6 +150,7 @@ def test_of_a_history_larger_than_the_limit_the_newest_rows_are_shown(chain):
     chain.server("--history", "1h", limit=1000)
     wait_until(lambda: chain.table()["rows"], 20, chain.health)
     viewer = chain.viewer()
+    wait_until(lambda: viewer.distinct() == 1000, 20, viewer.process.log)
     polls = chain.table()["polls"]
     wait_until(lambda: chain.table()["polls"] >= polls + 4, 15, "more polls, and a look for late rows")
     assert chain.table()["rows"] == viewer.distinct() == 1000
@@ -187,6 +188,21 @@ def test_two_servers_that_subscribe_each_get_every_row(chain):
         assert chain.table()["source"] == "subscribe"
         assert chain.table()["subscriptions"] >= 1
         assert chain.table()["lag_ms"] < 5000
+
+
+def test_a_flood_of_small_inserts_updates_a_subscribed_table_at_most_every_10_ms(chain):
+    chain.source = "subscribe"
+    chain.server()
+    viewer = chain.viewer()
+    assert chain.producer("--batches", 1).wait(30) == 0
+    wait_until(lambda: chain.table()["error"] is None and viewer.distinct() == 250, 20, chain.health)
+    started, updates = time.monotonic(), viewer.report()["updates"]
+    producers = [chain.producer("--interval", 0, "--rows", 1, "--batches", 150) for _ in range(2)]
+    for producer in producers:
+        assert producer.wait(100) == 0, producer.log()
+    wait_until(lambda: viewer.distinct() == 550, 20, viewer.process.log)
+    assert viewer.report()["updates"] - updates <= 100 * (time.monotonic() - started)
+    assert_each_row_shown_once(chain, viewer, 550)
 
 
 @both_sources

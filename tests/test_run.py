@@ -165,6 +165,17 @@ def test_a_second_start_shows_rows_again(demo):
         demo.assert_ended(process, 0)
 
 
+def test_subscribed_with_history_that_the_limit_can_hold(demo):
+    for history, limit in (("2m", 60_000), ("1h", 100_000)):
+        process = demo.start("--subscribe", "--history", history, "--rows", 100, "--interval", 200)
+        demo.wait_for_rows(process)
+        words = f"--source subscribe --history {history} --limit {limit} --interval 200"
+        assert any(words in line for line in demo.processes().values()), demo.processes()
+        assert health(demo.port)["tables"]["stock_values"]["source"] == "subscribe"
+        process.signal(signal.SIGTERM)
+        demo.assert_ended(process, 0)
+
+
 def test_a_background_job_of_a_script_ends_on_sigint(demo):
     # such a job starts with SIGINT ignored, which no trap of bash can change
     script = '"$@" & echo $! >pid; wait $!; echo "status $?"'
@@ -400,6 +411,9 @@ def test_without_install_there_must_be_a_venv(demo):
         ["--limit", "0"],
         ["--rows", "-1"],
         ["--interval", "1.5"],
+        ["--history", "10"],
+        ["--history=0m"],
+        ["--subscribe=yes"],
         ["--docker=yes"],
     ],
 )
@@ -412,4 +426,6 @@ def test_help(demo):
     result = demo.run("--help")
     assert (result.returncode, result.stderr) == (0, "")
     for flag in ("--dataset", "--port", "--docker", "--no-install", "--limit", "--rows", "--interval", "TDENGINE_DSN"):
+        assert flag in result.stdout
+    for flag in ("--subscribe", "--history"):
         assert flag in result.stdout

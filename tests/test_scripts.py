@@ -33,6 +33,16 @@ def test_the_server_reads_the_columns_that_the_producer_creates(dataset):
     assert read["time"] == created[0]
 
 
+@pytest.mark.parametrize(("text", "ms"), [("30s", 30_000), ("10m", 600_000), ("2h", 7_200_000), ("1d", 86_400_000)])
+def test_history_is_a_number_of_seconds_minutes_hours_or_days(text, ms):
+    assert perspective_server.parse_arguments(["--history", text]).history == ms
+
+
+def test_both_scripts_know_the_topic_by_the_same_name():
+    names = [module.topic_of("stocks", "stocks_values") for module in (producer, perspective_server)]
+    assert names == ["perspective_stocks_stocks_values"] * 2
+
+
 @pytest.mark.parametrize("dataset", ["stocks", "meters"])
 def test_the_page_knows_the_tables_that_the_server_hosts(dataset):
     page = (ROOT / "prsp-viewer.html").read_text()
@@ -85,6 +95,8 @@ def test_a_bad_flag_ends_in_one_line_and_status_2(script, flags):
         ("producer.py", ["--batches", "x"]),
         ("perspective_server.py", ["--port", "70000"]),
         ("perspective_server.py", ["--limit", "0"]),
+        ("perspective_server.py", ["--source", "push"]),
+        *(("perspective_server.py", ["--history", text]) for text in ("10", "0m", "-1m", "1.5h", "10 m", "1y", "")),
         ("perspective_server.py", ["--allow-origin", "localhost"]),
         ("perspective_server.py", ["--prefix", "demo"]),
         ("perspective_server.py", ["--certfile", "/nonexistent", "--keyfile", "/nonexistent"]),

@@ -28,7 +28,7 @@ class Counter:
 
     def __init__(self):
         self.keys, self.first_look = set(), set()
-        self.twice = self.volume = 0
+        self.twice = self.volume = self.updates = 0
         self.looked_at = self.row_at = self.newest_ms = None
         self.longest_pause_s = 0.0
         self.read_ms = []
@@ -40,6 +40,7 @@ class Counter:
         self.add(arrow, again_counts=False)
 
     def update(self, arrow):
+        self.updates += 1
         recent = self.looked_at is None or time.monotonic() - self.looked_at < OVERLAP_S
         self.add(arrow, again_counts=not recent)
 
@@ -73,6 +74,7 @@ class Counter:
         return {
             "distinct": len(self.keys),
             "twice": self.twice,
+            "updates": self.updates,
             "volume": int(self.volume),  # sum over the distinct rows: tells rows apart from other rows as many
             "newest_ms": self.newest_ms,
             "longest_pause_s": round(self.longest_pause_s, 2),
