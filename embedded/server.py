@@ -15,6 +15,7 @@ import tornado.websocket
 
 from . import protocol, tmq
 from .engine import Result, Session
+from .rest import RestHandler
 from .statements import PreparedInsert, StatementV1
 from .types import TDengineError
 
@@ -341,7 +342,11 @@ def make_app(storage, users):
     storage.topics = tmq.Topics(storage)
     subscription = {"topics": storage.topics, "pool": pool, "check_user": functools.partial(check_user, users)}
     return tornado.web.Application(
-        [("/ws", Connection, common), ("/rest/tmq", tmq.Consumer, {**subscription, "version": VERSION})],
+        [
+            ("/ws", Connection, common),
+            ("/rest/tmq", tmq.Consumer, {**subscription, "version": VERSION}),
+            (r"/rest/sql(?:/(\w+))?", RestHandler, common | {"check": check_user, "explain": as_tdengine_error}),
+        ],
         websocket_max_message_size=2 * MAX_MESSAGE,
         websocket_ping_interval=PING_S,
     )
