@@ -93,16 +93,23 @@ def answer_to(outcome, zone, with_names):
         columns = outcome.columns
         names = [column.name for column in columns]
         meta = [[column.name, column.type.name, column.shown_length] for column in columns]
-        data = []
-        for arrays in outcome.all_arrays():
-            values = [
-                json_values(column, array, outcome.precision, zone)
-                for column, array in zip(columns, arrays, strict=True)
-            ]
-            data += zip(*values, strict=True)
+        values = [
+            json_values(column, array, outcome.precision, zone)
+            for column, array in zip(columns, outcome.arrays, strict=True)
+        ]
+        data = list(zip(*values, strict=True))
     if with_names:
         data = [dict(zip(names, row, strict=True)) for row in data]
     return {"code": 0, "column_meta": meta, "data": data, "rows": len(data)}
+
+
+class WholeResults(Session):
+    """A session whose results are not read piece by piece: one JSON text holds all of it anyway."""
+
+    def plan_select(self, statement, parser):
+        plan = super().plan_select(statement, parser)
+        plan.rows_at_most = 0  # as if it were a small one
+        return plan
 
 
 class RestHandler(tornado.web.RequestHandler):
@@ -142,17 +149,12 @@ class RestHandler(tornado.web.RequestHandler):
         if not sql:
             raise BadRequest(400, NO_SQL, "no sql input")
         self.check(self.users, user, password)
-        session = Session(self.storage)
+        session = WholeResults(self.storage)
         if database in self.storage.databases:
             session.database = database
         if self.get_query_arguments("conn_tz"):
             session.zone = zones[-1]
-        outcome = session.execute(sql)
-        try:
-            return to_json(answer_to(outcome, zones[-1] if zones else datetime.UTC, with_names == "true"))
-        finally:
-            if isinstance(outcome, Result):
-                outcome.close()
+        return to_json(answer_to(session.execute(sql), zones[-1] if zones else datetime.UTC, with_names == "true"))
 
 
 def to_json(answer):
