@@ -10,7 +10,7 @@ standin_limit_s=30 # until the stand-in listens
 # costs the server a sixth of a core; with 60,000 it would be half of one, with 1,000 a chart's history is one second.
 usual_rows=20000
 most_rows=60000 # of a --history without --limit
-dataset=stocks port=8080 docker='' install=yes limit='' rows='' interval='' source='' history=''
+dataset=stocks port=8080 docker='' node='' install=yes limit='' rows='' interval='' source='' history=''
 tdengine_port=${TDENGINE_PORT:-6041}
 python=.venv/bin/python
 names=() pids=() # of the parts that run
@@ -18,12 +18,13 @@ standin='' child='' running='' errors=2
 
 usage() {
     cat <<'EOF'
-usage: ./run.sh [--dataset stocks|meters|all] [--port 8080] [--docker] [--no-install]
+usage: ./run.sh [--dataset stocks|meters|all] [--port 8080] [--docker] [--node] [--no-install]
                 [--subscribe] [--history TIME] [--limit N] [--rows N] [--interval MS] [--help]
 
   --dataset D    which data: stocks (default), meters, or all, both
   --port P       where the page is: http://localhost:P/ (default 8080)
   --docker       TDengine in Docker, started by docker.sh; it goes on when the demo ends
+  --node         producer and server in Node.js (node/) instead of Python, with the same data and the same page
   --no-install   don't look whether everything is installed
   --subscribe    TDengine pushes rows to the server, instead of being polled for them
   --history TIME show what is stored of so long before the start, as 30s, 10m, 2h or 1d
@@ -64,10 +65,11 @@ parse_arguments() {
         flag=${1%%=*}
         case $flag in
             -h | --help) usage && exit 0 ;;
-            --docker | --no-install | --subscribe)
+            --docker | --node | --no-install | --subscribe)
                 [[ $1 == "$flag" ]] || unusable "$flag takes no value"
                 case $flag in
                     --docker) docker=yes ;;
+                    --node) node=yes ;;
                     --no-install) install='' ;;
                     --subscribe) source=subscribe ;;
                 esac
@@ -102,6 +104,7 @@ parse_arguments() {
         shift
     done
     whole_number TDENGINE_PORT "$tdengine_port" 1 65535
+    [[ -z $node || -z $source$history ]] || unusable "--node polls, without --subscribe and --history"
 }
 
 # The rows that one producer makes in the time of --history, from usual_rows to most_rows.
@@ -220,7 +223,7 @@ start_standin() {
         why="port $tdengine_port is taken by something that is no TDengine"
     fi
     say "using the stand-in for TDengine on port $standin_port ($why)"
-    start stand-in -m embedded --port "$standin_port" --data .data
+    start stand-in "$python" -m embedded --port "$standin_port" --data .data
     standin=${pids[0]}
     until answers 127.0.0.1 "$standin_port"; do
         kill -0 "$standin" 2>/dev/null || report_end_of 0
@@ -230,25 +233,43 @@ start_standin() {
     export TDENGINE_DSN=ws://root:taosdata@127.0.0.1:$standin_port
 }
 
-# Starts Python with the arguments from $2 on as the part named $1.
+# Starts the command from $2 on as the part named $1.
 start() {
     # in a process group of its own: Ctrl-C must not reach the stand-in before the producer has sent its last rows
-    "$python" -c 'import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])' "$python" "${@:2}" \
+    "$python" -c 'import os, sys; os.setpgid(0, 0); os.execvp(sys.argv[1], sys.argv[1:])' "${@:2}" \
         >".logs/$1.log" 2>&1 </dev/null &
     pids+=("$!")
     names+=("$1")
 }
 
 start_parts() {
-    local each
+    local each producer=("$python" producer.py) server=("$python" perspective_server.py)
+    if [[ -n $node ]]; then
+        producer=(node node/producer.js) server=(node node/server.js)
+    fi
     for each in stocks meters; do
-        [[ $dataset != "$each" && $dataset != all ]] || start "producer-$each" producer.py --dataset "$each" \
+        [[ $dataset != "$each" && $dataset != all ]] || start "producer-$each" "${producer[@]}" --dataset "$each" \
             ${rows:+--rows "$rows"} ${interval:+--interval "$interval"}
     done
     if [[ -z $limit && -n $history ]]; then limit=$(rows_of_history); fi
-    start perspective_server perspective_server.py --dataset "$dataset" --port "$port" \
+    start perspective_server "${server[@]}" --dataset "$dataset" --port "$port" \
         ${source:+--source "$source"} ${history:+--history "$history"} \
         --limit "${limit:-$usual_rows}" ${interval:+--interval "$interval"}
+}
+
+# Node 20 or newer, and the packages of node/, installed unless --no-install is given.
+prepare_node() {
+    local log=.logs/install-node.log version
+    version=$(node --version 2>/dev/null) || die "--node needs Node.js 20 or newer, and there is no node on PATH"
+    version=${version#v}
+    ((${version%%.*} >= 20)) || die "--node needs Node.js 20 or newer, this is $version"
+    # npm writes .package-lock.json when it is done
+    if [[ node/node_modules/.package-lock.json -nt node/package-lock.json ]]; then return; fi
+    [[ -n $install ]] || die "no packages in node/node_modules: (cd node && npm ci), or leave out --no-install"
+    command -v npm >/dev/null || die "--node needs npm, which comes with Node.js, for the packages of node/"
+    say "installing the packages of node/package-lock.json into node/node_modules"
+    run npm ci --prefix node --omit=dev --no-audit --no-fund >"$log" 2>&1 ||
+        die "npm can't install the packages of node/: $(grep -m 1 'npm error' "$log") (all of it: $log)"
 }
 
 # Waits until rows flow, prints the page's address, and one line a second.
@@ -379,6 +400,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$BASH" "${BASH_SOURCE[0]}" "$@"
         run ./install.sh || exit 1
     fi
     [[ -x $python ]] || die "no $python: run ./install.sh, or leave out --no-install"
+    [[ -z $node ]] || prepare_node
     choose_tdengine
     start_parts
     running=yes
