@@ -3,8 +3,8 @@
 
     python embedded.py [--port 8123] [--data FOLDER]
 
-It serves one statement at a time to user `default` without a password. Left out, compared with a server: sessions,
-users, several statements in one request, results while they are made, and every port but this one.
+It serves user `default` without a password. Left out, compared with a server: sessions, users, several statements in
+one request, files, results while they are made, and every port but this one.
 """
 
 import argparse
@@ -19,22 +19,27 @@ import logging
 import os
 import pathlib
 import re
+import shutil
 import signal
 import sys
 import tempfile
+import threading
+import time
 import urllib.parse
 import uuid
 
+import chdb
 import lz4.frame
 import tornado.httpserver
 import tornado.netutil
 import tornado.web
 from backports import zstd
-from chdb import session
 
 HERE = pathlib.Path(__file__).resolve().parent
 LOG = logging.getLogger("embedded")
-MAX_BODY = 512 * 1024 * 1024  # bytes of one request, also when unpacked
+MAX_BODY = 512 * 1024 * 1024  # bytes of one request
+THREADS = 4  # statements that run at once
+CLOSE_S = 3  # for statements that still run when we end
 # What a request's URL may hold besides settings; what of it is not here either has no meaning in this process.
 NO_SETTINGS = {
     "query", "database", "default_format", "query_id", "user", "password", "quota_key", "compress", "decompress",
@@ -46,8 +51,13 @@ UNPACK = {"gzip": gzip.decompress, "lz4": lz4.frame.decompress, "zstd": zstd.dec
 # HTTP statuses as ClickHouse gives them, by its error code: not found, refused, broken SQL; any other error is a 500
 STATUSES = {**dict.fromkeys((46, 60, 81), 404), 516: 403, **dict.fromkeys((6, 27, 36, 41, 43, 47, 62, 69, 457), 400)}
 # One token: a comment, a string, a quoted name, a word, or any other character
-TOKEN = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^'\\]|\\.|'')*'|`(?:[^`\\]|\\.)*`|\"(?:[^\"\\]|\\.)*\"|\w+|\S", re.DOTALL)
-INSERT = re.compile(rb"\s*INSERT\s.*?\bFORMAT[ \t]+(\w+)[ \t]*(?:\r?\n|;|$)", re.DOTALL | re.IGNORECASE)
+TOKEN = re.compile(
+    rb"--[^\n]*|#[ !][^\n]*|/\*.*?\*/|"
+    rb"'(?:[^'\\]|\\.|'')*'|\$(\w*)\$.*?\$\1\$|`(?:[^`\\]|\\.)*`|\"(?:[^\"\\]|\\.)*\"|\w+|\S",
+    re.DOTALL,
+)
+FILES = re.compile(r"FILE(CLUSTER)?|EXECUTABLE(POOL)?|PYTHON|SQLITE|\w+LOCAL")  # functions and engines that read them
+AFTER_FORMAT = re.compile(rb"[ \t]*(?:\r?\n|;[ \t]*\r?\n?)?")  # what may stand between FORMAT's name and the data
 
 
 class EngineError(Exception):
@@ -59,75 +69,110 @@ class EngineError(Exception):
 
 
 def tokens(sql):
-    """The statement without comments, as a list of its tokens; EngineError when it is more than one statement."""
-    found = [token for token in TOKEN.findall(sql) if not token.startswith(("--", "/*"))]
+    """Matches of TOKEN in bytes of SQL, without the comments."""
+    return (match for match in TOKEN.finditer(sql) if not match[0].startswith((b"--", b"# ", b"#!", b"/*")))
+
+
+def words_of(sql):
+    """A statement's tokens in capitals, names without quotes; EngineError when it isn't just one statement."""
+    found = [match[0].decode(errors="replace").upper() for match in tokens(sql)]
     while found and found[-1] == ";":
         found.pop()
-    if ";" in found:
+    if not found:
+        raise EngineError(62, "Empty query (SYNTAX_ERROR)")
+    if ";" in found or b"\0" in sql:  # chdb would run all of them, and take nothing after the NUL
         raise EngineError(62, "Multi-statements are not allowed (SYNTAX_ERROR)")
-    return found
+    return [word.strip('`"') for word in found]
+
+
+def split_insert(text):
+    """(INSERT without its FORMAT, format, data) when the statement brings its data along in a format, else None."""
+    found = tokens(text)
+    first = next(found, None)
+    if first is None or first[0].upper() != b"INSERT":
+        return None
+    for match in found:
+        word = match[0].upper()
+        if word in (b"SELECT", b"VALUES"):
+            return None
+        if word == b"FORMAT" and (name := next(found, None)):
+            data = AFTER_FORMAT.match(text, name.end()).end()
+            return text[: match.start()], name[0].decode(errors="replace"), text[data:]
+    return None
+
+
+def decoded(sql):
+    try:
+        return sql.decode()
+    except UnicodeDecodeError:
+        raise EngineError(62, "the statement is not UTF-8 (SYNTAX_ERROR)") from None
 
 
 class Engine:
-    """chdb on a folder; its methods run in one thread, one after the other: settings and database are the session's."""
+    """chdb on a folder. Each statement has a connection of its own, as a request without a session has."""
 
-    def __init__(self, folder):
-        self.session = session.Session(str(folder))
-        self.settings, self.database = {}, "default"
-        self.version, self.timezone = self.query("SELECT version(), timezone()").decode().split()
+    def __init__(self, folder, incoming):
+        self.folder, self.incoming = str(folder), incoming
+        self.held = chdb.connect(self.folder)  # the engine stays while a connection does
+        self.version, self.timezone = self.query(self.held, "SELECT version(), timezone()").decode().split()
 
-    def query(self, sql, fmt="TabSeparated", params=None):
+    def query(self, connection, sql, fmt="TabSeparated", params=None):
         try:
-            return self.session.query(sql, fmt, params=params or {}).bytes()
+            return connection.query(sql, fmt, params=params or {}).bytes()
         except Exception as error:  # chdb has several classes for what the engine says
             text = str(error)
             code = re.match(r"\s*Code: (\d+)\. (?:DB::Exception: )?", text)
             raise EngineError(int(code[1]) if code else 1001, text[code.end() :] if code else text) from None
 
-    def prepare(self, database, settings):
-        """Makes the session's database and settings those of a request."""
-        if database != self.database:
-            quoted = database.replace("\\", "\\\\").replace("`", "\\`")
-            self.query(f"USE `{quoted}`")
-            self.database = database
-        for name in self.settings.keys() - settings.keys():
-            self.query(f"SET {name} = DEFAULT")
-            del self.settings[name]
-        for name, value in settings.items():
-            if self.settings.get(name) != value:
-                quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-                self.query(f"SET {name} = '{quoted}'")
-                self.settings[name] = value
+    @contextlib.contextmanager
+    def connection(self, database, settings):
+        """A connection with the database and the settings of a request."""
+        connection = chdb.connect(self.folder)
+        try:
+            if database:
+                self.query(connection, f"USE {quoted(database, '`')}")
+            # readonly last: it forbids to set the others
+            for name, value in sorted(settings.items(), key=lambda setting: setting[0] == "readonly"):
+                self.query(connection, f"SET {name} = {quoted(value)}")
+            yield connection
+        finally:
+            connection.close()
 
-    def run(self, sql, fmt, params, database, settings):
-        self.prepare(database, settings)
-        return self.query(sql, fmt, params)
+    def run(self, sql, fmt, params, *context):
+        with self.connection(*context) as connection:
+            return self.query(connection, sql, fmt, params)
 
-    def insert(self, sql, fmt, data, database, settings):
+    def insert(self, sql, fmt, data, *context):
         """Rows written of an INSERT ... FORMAT `fmt`; by way of a file, as chdb takes SQL only as text."""
-        self.prepare(database, settings)
-        with tempfile.NamedTemporaryFile(prefix="insert-") as file:
+        with self.connection(*context) as connection, tempfile.NamedTemporaryFile(dir=self.incoming) as file:
             file.write(data)
             file.flush()
-            path = file.name.replace("\\", "\\\\").replace("'", "\\'")
-            rows = int(self.query(f"SELECT count() FROM file('{path}', {fmt})")) if data else 0
-            if rows:
-                # without VALUES or FORMAT, which FROM INFILE takes in another place
-                self.query(f"{sql} FROM INFILE '{path}' FORMAT {fmt}")
+            path = quoted(file.name)
+            rows = int(self.query(connection, f"SELECT count() FROM file({path}, {fmt})")) if data else 0
+            self.query(connection, f"{sql} FROM INFILE {path} FORMAT {fmt}")
             return rows
 
 
+def quoted(text, quote="'"):
+    return quote + text.replace("\\", "\\\\").replace(quote, "\\" + quote) + quote
+
+
+@tornado.web.stream_request_body  # so that Tornado doesn't look for a form in it
 class Handler(tornado.web.RequestHandler):
     """ClickHouse's HTTP interface: / takes a statement, in the URL, in the body, or half in each; /ping."""
 
-    def initialize(self, engine, thread):
-        self.engine, self.thread = engine, thread
+    def initialize(self, engine, threads):
+        self.engine, self.threads, self.body = engine, threads, bytearray()
 
     def prepare(self):
-        # a page in a browser names its origin, and has no business here
-        host = self.request.host.rsplit(":", 1)[0].strip("[]")
-        if self.request.headers.get("Origin") or host not in ("localhost", "127.0.0.1", "::1"):
+        # a page in a browser names its origin, or the browser says that a page is behind it; it has no business here
+        host, headers = self.request.host.rsplit(":", 1)[0].strip("[]"), self.request.headers
+        page = headers.get("Origin") or headers.get("Sec-Fetch-Site", "none") != "none"
+        if page or host not in ("localhost", "127.0.0.1", "::1"):
             raise tornado.web.HTTPError(403, "not for pages")
+
+    def data_received(self, chunk):
+        self.body += chunk
 
     def set_default_headers(self):
         self.set_header("Server", "chdb")
@@ -144,7 +189,8 @@ class Handler(tornado.web.RequestHandler):
 
     async def post(self):
         self.set_header("X-ClickHouse-Server-Display-Name", "chdb")
-        self.set_header("X-ClickHouse-Query-Id", self.given().get("query_id") or str(uuid.uuid4()))
+        query_id = self.given().get("query_id", "")
+        self.set_header("X-ClickHouse-Query-Id", query_id if re.fullmatch(r"[!-~]+", query_id) else str(uuid.uuid4()))
         self.set_header("X-ClickHouse-Timezone", self.engine.timezone)
         try:
             self.check_user()
@@ -155,7 +201,7 @@ class Handler(tornado.web.RequestHandler):
             self.finish(f"{error} (version {self.engine.version})\n")
 
     def given(self):
-        return dict(urllib.parse.parse_qsl(self.request.query, keep_blank_values=True, max_num_fields=1000))
+        return dict(urllib.parse.parse_qsl(self.request.query, keep_blank_values=True))
 
     def check_user(self):
         user, password = self.given().get("user", "default"), self.given().get("password", "")
@@ -171,7 +217,7 @@ class Handler(tornado.web.RequestHandler):
     def unpacked(self):
         packing = self.request.headers.get("Content-Encoding", "")
         try:
-            return UNPACK[packing](self.request.body)
+            return UNPACK[packing](self.body)
         except KeyError:
             raise EngineError(48, f"Content-Encoding {packing} (NOT_IMPLEMENTED)") from None
         except Exception as error:  # each library has its own
@@ -184,50 +230,47 @@ class Handler(tornado.web.RequestHandler):
         params = {name[6:]: value for name, value in given.items() if name.startswith("param_")}
         settings = {n: v for n, v in given.items() if n not in NO_SETTINGS and not n.startswith("param_")}
         for name in settings:
-            if not re.fullmatch(r"\w+", name):
+            if not re.fullmatch(r"[A-Za-z_]\w*", name):
                 raise EngineError(115, f"Unknown setting '{name}' (UNKNOWN_SETTING)")
-        context = given.get("database") or "default", settings
+        if self.request.method == "GET":  # as a server does: a link must not change anything
+            settings.setdefault("readonly", "2")
+        context = given.get("database"), settings
         # as a server does: what the URL has of the statement comes before what the body has
         text = (given["query"].encode() + b"\n" if given.get("query") else b"") + body
         run = asyncio.get_running_loop().run_in_executor
-        if insert := INSERT.match(text):
-            try:
-                sql = text[: insert.end()].decode().rstrip("; \r\n")
-            except UnicodeDecodeError:
-                raise EngineError(62, "the statement is not UTF-8 (SYNTAX_ERROR)") from None
-            self.refuse_foreign(tokens(sql))
-            sql = re.sub(r"\s+FORMAT\s+\w+$", "", sql, flags=re.IGNORECASE)
-            fmt = insert[1].decode()
-            rows = await run(self.thread, self.engine.insert, sql, fmt, text[insert.end() :], *context)
+        if insert := split_insert(text):
+            sql, fmt, data = insert
+            self.refuse_foreign(words_of(sql))
+            if not re.fullmatch(r"\w+", fmt):
+                raise EngineError(62, "FORMAT needs a name (SYNTAX_ERROR)")
+            rows = await run(self.threads, self.engine.insert, decoded(sql), fmt, data, *context)
             self.summarize(written_rows=rows)
             self.finish()
             return
-        try:
-            sql = text.decode()
-        except UnicodeDecodeError:
-            raise EngineError(62, "the statement is not UTF-8 (SYNTAX_ERROR)") from None
-        found = tokens(sql)
-        if not found:
-            raise EngineError(62, "Empty query (SYNTAX_ERROR)")
-        self.refuse_foreign(found)
+        words = words_of(text)
+        self.refuse_foreign(words)
         fmt = given.get("default_format") or "TabSeparated"
-        if len(found) > 2 and found[-2].upper() == "FORMAT":
-            fmt = found[-1]
-        result = await run(self.thread, self.engine.run, sql, fmt, params, *context)
-        if found[0].upper() in ("SELECT", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "WITH", "EXISTS"):
+        if len(words) > 2 and words[-2] == "FORMAT":
+            fmt = re.search(rb"(\w+)[\s;]*$", text)[1].decode()
+        result = await run(self.threads, self.engine.run, decoded(text), fmt, params, *context)
+        if words[0] in ("SELECT", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "WITH", "EXISTS"):
             self.set_header("X-ClickHouse-Format", fmt)
         self.summarize()
         self.finish(result)
 
-    def refuse_foreign(self, found):
-        """A server has its own disk, this process the user's; and a session's own things would be everyone's here."""
-        words = [word.upper() for word in found]
-        if {"INFILE", "OUTFILE"} & set(words) or words[0] in ("SET", "USE") or words[:2] == ["CREATE", "TEMPORARY"]:
-            text = "SET, USE, TEMPORARY, INFILE and OUTFILE: not in this embedded engine (NOT_IMPLEMENTED)"
-            raise EngineError(48, text)
-        for name, following in zip(words, words[1:], strict=False):
-            if following == "(" and name in ("FILE", "EXECUTABLE", "PYTHON"):
-                raise EngineError(48, f"{name.lower()}(): not in this embedded engine (NOT_IMPLEMENTED)")
+    def refuse_foreign(self, words):
+        """A server has its own disk, this process the user's; and there are no sessions."""
+        if words[0] in ("SET", "USE") or words[:2] == ["CREATE", "TEMPORARY"]:
+            raise EngineError(48, "SET, USE and TEMPORARY: no sessions in this embedded engine (NOT_IMPLEMENTED)")
+        if words[:2] in (["SYSTEM", "SHUTDOWN"], ["SYSTEM", "KILL"]):
+            raise EngineError(48, "SYSTEM SHUTDOWN: not in this embedded engine (NOT_IMPLEMENTED)")
+        files = [
+            name
+            for name, following in zip(words, [*words[1:], ""], strict=True)
+            if name in ("INFILE", "OUTFILE") or following == "(" and FILES.fullmatch(name)
+        ]
+        if files:
+            raise EngineError(48, f"{files[0]}: no files in this embedded engine (NOT_IMPLEMENTED)")
 
     def summarize(self, **counts):
         summary = {"read_rows": 0, "read_bytes": 0, "written_rows": 0, "written_bytes": 0, **counts}
@@ -253,15 +296,24 @@ def lock(folder):
     return file
 
 
+def make_incoming(folder):
+    """The folder for data on its way in; what a process that was killed has left there is removed."""
+    incoming = folder / "incoming"
+    shutil.rmtree(incoming, ignore_errors=True)
+    incoming.mkdir(exist_ok=True)
+    return incoming
+
+
 async def serve(args):
-    """Runs until SIGINT or SIGTERM; the statement that runs then is brought to its end."""
+    """Runs until SIGINT or SIGTERM; statements that run then are given CLOSE_S."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     sockets = tornado.netutil.bind_sockets(args.port, "127.0.0.1")  # before the engine, which takes a while
-    thread = concurrent.futures.ThreadPoolExecutor(1, "engine")
-    engine = await asyncio.get_running_loop().run_in_executor(thread, Engine, args.data / "engine")
-    app = tornado.web.Application([(r"/(?:ping)?", Handler, {"engine": engine, "thread": thread})])
+    threads = concurrent.futures.ThreadPoolExecutor(THREADS, "engine")
+    run = asyncio.get_running_loop().run_in_executor
+    engine = await run(threads, Engine, args.data / "engine", make_incoming(args.data))
+    app = tornado.web.Application([(r"/(?:ping)?", Handler, {"engine": engine, "threads": threads})])
     http = tornado.httpserver.HTTPServer(app, max_body_size=MAX_BODY, max_buffer_size=MAX_BODY)
     http.add_sockets(sockets)
     LOG.info(
@@ -272,7 +324,11 @@ async def serve(args):
     )
     await stop.wait()
     http.stop()
-    await asyncio.get_running_loop().run_in_executor(thread, engine.session.close)
+    ending = threading.Thread(target=lambda: (threads.shutdown(), engine.held.close()), daemon=True)
+    ending.start()
+    deadline = time.monotonic() + CLOSE_S
+    while ending.is_alive() and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)  # what ends now is still answered
 
 
 def main():
@@ -292,14 +348,16 @@ def main():
     except OSError as error:
         print(f"embedded.py: can't use {args.data} ({error.strerror}): choose another --data", file=sys.stderr)
         return 1
-    status = 0
+    status, said = 1, ""
     try:
         asyncio.run(serve(args))
+        status = 0
     except OSError as error:
-        print(
-            f"embedded.py: can't listen on port {args.port} ({error.strerror}): choose another --port", file=sys.stderr
-        )
-        status = 1
+        said = f"can't listen on port {args.port} ({error.strerror}): choose another --port"
+    except (EngineError, RuntimeError) as error:  # RuntimeError: chdb's
+        said = f"can't open {args.data} ({' '.join(str(error).split())[:200]}): choose another --data"
+    if said:
+        print(f"embedded.py: {said}", file=sys.stderr)
     held.close()
     sys.stderr.flush()
     os._exit(status)  # the engine's threads end badly when the interpreter takes them down

@@ -40,11 +40,14 @@ import tornado.netutil
 import tornado.web
 import tornado.websocket
 import urllib3
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, ProgrammingError
 from clickhouse_connect.driver.httputil import get_pool_manager
 from perspective.handlers.tornado import PerspectiveTornadoHandler
 
 DEFAULT_DSN = "clickhouse://default@localhost:8123"
+# What clickhouse-connect's client is told by other parts of a DSN, and so not by its options, or can't be told by text
+OF_THE_DSN = {"host", "port", "user", "user_name", "username", "password", "database", "interface", "dsn"}
+OF_THE_DSN |= {"settings", "headers", "pool_mgr", "token_provider", "dedicated_pool"}
 HERE = pathlib.Path(__file__).resolve().parent.parent  # the page and node_modules are shared with the demo above
 CDN = "https://cdn.jsdelivr.net/npm/"
 LOG = logging.getLogger("perspective_server")
@@ -103,7 +106,10 @@ PING_S = 20  # between pings, and the time to answer one
 
 
 class DatabaseError(Exception):
-    """What ClickHouse or the way to it answered, in one line; `code` is ClickHouse's number of the error, or None."""
+    """What ClickHouse or the way to it answered, in one line.
+
+    `code` is ClickHouse's number of the error, "dsn" for unusable options in the DSN, or None.
+    """
 
     def __init__(self, text, code=None):
         super().__init__(text)
@@ -111,19 +117,28 @@ class DatabaseError(Exception):
 
 
 def connect(dsn):
-    """A client of clickhouse-connect. It waits for READ_TIMEOUT_S at most, and doesn't try again by itself."""
+    """A client of clickhouse-connect, which waits for READ_TIMEOUT_S at most.
+
+    Options in the DSN are the client's, such as ca_cert, or else ClickHouse's settings; ValueError for unusable ones.
+    """
+    for name in ("clickhouse_connect", "urllib3"):  # each failure is told by us, in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     parts = urllib.parse.urlsplit(dsn)
+    options = {"connect_timeout": READ_TIMEOUT_S, "send_receive_timeout": READ_TIMEOUT_S}
+    options |= urllib.parse.parse_qsl(parts.query)
+    secure = options.pop("secure", "").lower() in ("1", "true", "yes", "on")
     # no proxy of http_proxy's for this machine's own ClickHouse
-    pool = {"pool_mgr": get_pool_manager()} if is_loopback(parts.hostname) else {"dedicated_pool": True}
-    given = dict(urllib.parse.parse_qsl(parts.query))
-    limits = {"connect_timeout": READ_TIMEOUT_S, "send_receive_timeout": READ_TIMEOUT_S}
-    return clickhouse_connect.get_client(
-        dsn=parts._replace(path="").geturl(),
-        interface="https" if parts.scheme.endswith("s") or given.get("secure") in ("1", "true", "True") else "http",
-        autogenerate_session_id=False,
-        **{name: limit for name, limit in limits.items() if name not in given},
-        **pool,
-    )
+    pool = {"pool_mgr": get_pool_manager()} if is_loopback(parts.hostname) and not secure else {"dedicated_pool": True}
+    try:
+        return clickhouse_connect.get_client(
+            dsn=parts._replace(path="", query="").geturl(),
+            interface="https" if secure or parts.scheme.endswith("s") else "http",
+            autogenerate_session_id=False,
+            generic_args=options,
+            **pool,
+        )
+    except (ProgrammingError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"unusable options in the DSN ({one_line(error)})") from None
 
 
 def is_loopback(host):
@@ -135,20 +150,19 @@ def is_loopback(host):
 def one_line(error):
     """What ClickHouse or the way to it said, short."""
     text = " ".join(str(error).split())
-    found = re.search(r"DB::Exception: (.*?)(?: \(version |$)", text)
-    if found:
-        return found[1][:200]
-    found = re.search(r"Max retries exceeded.*?Caused by (.*)\)", text) or re.search(
-        r"^Error (.*?) executing HTTP", text
-    )
-    return re.sub(r"<[^>]*>|HTTPConnection\([^)]*\): ", "", found[1] if found else text)[:200]
+    kinds = (r"DB::Exception: (.*?)(?: \(version |$)", r"\[Errno -?\d+\] ([^\"')]+)", r"^Error (.*?) executing HTTP")
+    for kind in kinds:
+        if found := re.search(kind, text):
+            return found[1][:200]
+    return text[:200]
 
 
 class Reader:
     """One query at a time, in a thread.
 
-    A thread will do: clickhouse-connect waits in sockets, without the interpreter's lock. One whose query takes too
-    long is left to itself, where its socket's time limit ends it, and a new one takes its place.
+    A thread will do, where the client of TDengine needs a process: clickhouse-connect waits in sockets, without the
+    interpreter's lock. One whose query takes too long is left to itself, where its socket's time limit ends it, and a
+    new one takes its place.
     """
 
     def __init__(self, dsn):
@@ -161,12 +175,16 @@ class Reader:
         client, self.client = self.client, None
         try:
             client = client or connect(self.dsn)
-            # the database, too, gives up what nobody waits for any more
-            table = client.query_arrow(sql, use_strings=True, settings={"max_execution_time": READ_TIMEOUT_S})
+            # the database, too, gives up what nobody waits for any more; a user may not be allowed to ask for it
+            limit = client.server_settings.get("max_execution_time")
+            settings = {} if limit and limit.readonly else {"max_execution_time": READ_TIMEOUT_S}
+            table = client.query_arrow(sql, use_strings=True, settings=settings)
         except (ClickHouseError, urllib3.exceptions.HTTPError, OSError, pyarrow.ArrowException) as error:
             if client is not None:
                 client.close_connections()
             raise DatabaseError(one_line(error), getattr(error, "code", None)) from None
+        except ValueError as error:
+            raise DatabaseError(str(error), "dsn") from None
         return client, table
 
     async def ask(self, sql):
@@ -221,6 +239,7 @@ class Feed:
 
     def __init__(self, database, reader, client, writer, limit):
         self.name, self.database, self.source = TABLE, database, f"{database}.{TABLE}"
+        self.quoted = f"`{database}`.{TABLE}"
         self.reader, self.client, self.writer, self.limit = reader, client, writer, limit
         self.shown = Shown()
         self.table = self.start_ns = self.newest_ms = self.error = None
@@ -252,15 +271,19 @@ class Feed:
         self.error, self.succeeded_at = None, started
 
     def explain(self, code):
-        """What is wrong and what to do, in one line, for the log and the page."""
+        """What is wrong and what to do, in one line, for the log and the page; `code`: see DatabaseError."""
+        if code == "dsn":
+            return "CLICKHOUSE_DSN or --dsn has unusable options: correct them"
         if code in (192, 193, 194, 195, 497, 516):
             return "ClickHouse refuses this user or password: check CLICKHOUSE_DSN or --password-file"
         if code == 81:
             return f"ClickHouse has no database {self.database}: start producer.py, which makes it"
         if code == 60:
             return f"ClickHouse has no table {self.source}: start producer.py, which makes it"
-        if code in (16, 43, 47, 53):
+        if code in (6, 16, 43, 47, 53, 70, 72):
             return f"table {self.source} has not the columns of this dataset"
+        if code:
+            return f"ClickHouse answers with its error {code}: see the server's log"
         return "ClickHouse does not answer: is it running? Trying on"
 
     async def read(self, started):
@@ -272,7 +295,7 @@ class Feed:
         # after a pause the window reaches back to the last poll that succeeded
         window_ms = WINDOW_MS if passed_ms < WINDOW_MS else passed_ms + WINDOW_MS
         await self.show(f"t.timestamp >= now64(9) - INTERVAL {window_ms} MILLISECOND")
-        if self.table and started - self.checked_at > CHECK_S:
+        if started - self.checked_at > CHECK_S:
             self.checked_at = started
             await self.show_late_rows()
 
@@ -280,7 +303,7 @@ class Feed:
         """Shows those of the newest rows that match which were not shown yet. Returns all (times, keys) that match."""
         found = await self.reader.ask(
             f"SELECT {', '.join(f'{sql} AS `{column}`' for column, sql in COLUMNS.items())}, "
-            f"{STAMP} AS `_stamp`, {KEY} AS `_key` FROM {self.source} AS t "
+            f"{STAMP} AS `_stamp`, {KEY} AS `_key` FROM {self.quoted} AS t "
             f"WHERE {where} ORDER BY t.timestamp DESC LIMIT {self.limit}"
         )
         times, keys = found["_stamp"].to_pylist(), found["_key"].to_pylist()
@@ -325,7 +348,7 @@ class Feed:
         to the last.
         """
         found = await self.reader.ask(
-            f"SELECT intDiv({STAMP}, 1000000000) AS second, uniqExact({KEY}) AS count FROM {self.source} AS t "
+            f"SELECT intDiv({STAMP}, 1000000000) AS second, uniqExact({KEY}) AS count FROM {self.quoted} AS t "
             f"WHERE t.timestamp >= toDateTime64({self.checked_from}, 9) GROUP BY second"
         )
         stored = dict(zip(found["second"].to_pylist(), found["count"].to_pylist(), strict=True))
@@ -898,6 +921,8 @@ def split_dsn(dsn, password_file):
         raise ValueError
     if parts.port == 0 or "@" in parts.path:
         raise ValueError
+    if OF_THE_DSN.intersection(dict(urllib.parse.parse_qsl(parts.query))):
+        raise ValueError
     user, host = parts.netloc.rpartition("@")[::2]
     if password_file:
         password = pathlib.Path(password_file).read_text().rstrip("\r\n")
@@ -918,7 +943,7 @@ def whole_number(least, most):
 def identifier(text):
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a name (letters, digits, _; at most 64)")
-    return text.lower()
+    return text
 
 
 def origin(text):
@@ -1011,7 +1036,8 @@ async def serve(args):
     polls = tornado.ioloop.PeriodicCallback(feed.poll, args.interval)
     # The producer's batches are due at full intervals of the clock: we look shortly after.
     lag_ms = min(LAG_MS, 0.4 * args.interval)
-    await asyncio.sleep((lag_ms - time.time() * 1000) % args.interval / 1000)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), (lag_ms - time.time() * 1000) % args.interval / 1000)
     polls.start()
     await stop.wait()
     polls.stop()

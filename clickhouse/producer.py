@@ -4,8 +4,8 @@
     python producer.py [--dsn DSN] [--interval MS] [--rows N]
 
 The main thread makes a batch every interval and keeps it until ClickHouse has confirmed it; a sender thread talks
-to ClickHouse. A batch that failed is sent again with the same timestamps and the same deduplication token: ClickHouse
-then leaves out what it has already, so no row is there twice.
+to ClickHouse. A batch that failed is looked for, and sent again with the same timestamps and the same deduplication
+token when it is not there: ClickHouse then leaves out what it has already, so no row is there twice.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import collections
 import contextlib
 import datetime
 import ipaddress
+import logging
 import os
 import pathlib
 import queue
@@ -28,10 +29,13 @@ import urllib.parse
 import clickhouse_connect
 import numpy as np
 import urllib3
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, ProgrammingError
 from clickhouse_connect.driver.httputil import get_pool_manager
 
 DEFAULT_DSN = "clickhouse://default@localhost:8123"
+# What clickhouse-connect's client is told by other parts of a DSN, and so not by its options, or can't be told by text
+OF_THE_DSN = {"host", "port", "user", "user_name", "username", "password", "database", "interface", "dsn"}
+OF_THE_DSN |= {"settings", "headers", "pool_mgr", "token_provider", "dedicated_pool"}
 TICKERS = ["AAPL.N", "AMZN.N", "QQQ.N", "NVDA.N", "TSLA.N", "FB.N", "MSFT.N", "TLT.N", "XIV.N", "YY.N", "CSCO.N"]
 TICKERS += ["GOOGL.N", "PCLN.N"]
 CLIENTS = ["Homer", "Marge", "Bart", "Lisa", "Maggie", "Moe", "Lenny", "Carl", "Krusty"]
@@ -48,12 +52,12 @@ COLUMNS = {
     "volume": "UInt32",
     "date": "Date",
 }
-# Without a window of its own, a MergeTree that isn't replicated doesn't know a batch again.
-KNOWN_BATCHES = 1000
+# Without a window of its own, a MergeTree that isn't replicated doesn't know a batch by its token.
+WINDOW = "non_replicated_deduplication_window = 1000"
 CREATE = (
     "CREATE TABLE IF NOT EXISTS {table} ("
     + ", ".join(f"`{name}` {kind}" for name, kind in COLUMNS.items())
-    + f") ENGINE = MergeTree ORDER BY timestamp SETTINGS non_replicated_deduplication_window = {KNOWN_BATCHES}"
+    + f") ENGINE = MergeTree ORDER BY timestamp SETTINGS {WINDOW}"
 )
 READ_TIMEOUT_S = 6  # ClickHouse's silence for so long is a failure
 RETRY_S = 0.5  # between two tries to connect
@@ -119,19 +123,28 @@ def time_to_date(stamp_ns):
 
 
 def connect(dsn):
-    """A client of clickhouse-connect. It waits for READ_TIMEOUT_S at most, and doesn't try again by itself."""
+    """A client of clickhouse-connect, which waits for READ_TIMEOUT_S at most.
+
+    Options in the DSN are the client's, such as ca_cert, or else ClickHouse's settings; ValueError for unusable ones.
+    """
+    for name in ("clickhouse_connect", "urllib3"):  # each failure is told by us, in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     parts = urllib.parse.urlsplit(dsn)
+    options = {"connect_timeout": READ_TIMEOUT_S, "send_receive_timeout": READ_TIMEOUT_S}
+    options |= urllib.parse.parse_qsl(parts.query)
+    secure = options.pop("secure", "").lower() in ("1", "true", "yes", "on")
     # no proxy of http_proxy's for this machine's own ClickHouse
-    pool = {"pool_mgr": get_pool_manager()} if is_loopback(parts.hostname) else {"dedicated_pool": True}
-    given = dict(urllib.parse.parse_qsl(parts.query))
-    limits = {"connect_timeout": READ_TIMEOUT_S, "send_receive_timeout": READ_TIMEOUT_S}
-    return clickhouse_connect.get_client(
-        dsn=parts._replace(path="").geturl(),
-        interface="https" if parts.scheme.endswith("s") or given.get("secure") in ("1", "true", "True") else "http",
-        autogenerate_session_id=False,
-        **{name: limit for name, limit in limits.items() if name not in given},
-        **pool,
-    )
+    pool = {"pool_mgr": get_pool_manager()} if is_loopback(parts.hostname) and not secure else {"dedicated_pool": True}
+    try:
+        return clickhouse_connect.get_client(
+            dsn=parts._replace(path="", query="").geturl(),
+            interface="https" if secure or parts.scheme.endswith("s") else "http",
+            autogenerate_session_id=False,
+            generic_args=options,
+            **pool,
+        )
+    except (ProgrammingError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"unusable options in the DSN ({one_line(error)})") from None
 
 
 def is_loopback(host):
@@ -141,31 +154,40 @@ def is_loopback(host):
 
 
 def prepare_table(client, database, reset):
-    """Makes what is missing. Returns the table's timestamp units per second, and whether it knows batches again."""
-    table = f"{database}.{TABLE}"
-    client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
-    if reset:
+    """Makes what is missing. Returns what the table is like.
+
+    Its timestamp units per second; whether it is a MergeTree without replicas; whether it knows batches again.
+    """
+    table, where = f"`{database}`.{TABLE}", f"WHERE database = '{database}'"
+    columns = f"SELECT name, type FROM system.columns {where} AND table = '{TABLE}'"
+    kinds = dict(client.query(columns).result_rows)
+    if reset and kinds:
         client.command(f"DROP TABLE IF EXISTS {table} SYNC")
-    client.command(CREATE.format(table=table))
-    where = f"WHERE database = '{database}' AND table = '{TABLE}'"
-    kinds = dict(client.query(f"SELECT name, type FROM system.columns {where}").result_rows)
+        kinds = {}
+    if not kinds:
+        # looked for first: who may use a database may not make one
+        if not client.query(f"SELECT name FROM system.databases WHERE name = '{database}'").result_rows:
+            client.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
+        client.command(CREATE.format(table=table))
+        kinds = dict(client.query(columns).result_rows)
     kind = kinds.get("timestamp", "")
     digits = re.search(r"DateTime64\((\d)", kind)
     if not digits and "DateTime" not in kind:
         raise Stop(
             1, f"{table} has no column timestamp of type DateTime64: another table's name? --reset makes it anew"
         )
-    where = f"WHERE database = '{database}' AND name = '{TABLE}'"
-    ((engine,),) = client.query(f"SELECT engine_full FROM system.tables {where}").result_rows
-    knows = engine.startswith("Replicated") or "deduplication_window" in engine or "Shared" in engine
-    return 10 ** int(digits[1] if digits else 0), knows
+    engines = client.query(f"SELECT engine_full FROM system.tables {where} AND name = '{TABLE}'").result_rows
+    engine = engines[0][0] if engines else ""
+    alone = "MergeTree" in engine.split("(")[0] and not engine.startswith(("Replicated", "Shared"))
+    knows = re.search(r"\bnon_replicated_deduplication_window = [1-9]", engine)
+    return 10 ** int(digits[1] if digits else 0), alone, knows
 
 
 class Sender(threading.Thread):
-    """Gets batches one by one and tells about them: ("ready", units per s, knows), ("sent",) or ("failed", code, text).
+    """Gets batches one by one and tells about them: ("ready", units per s), ("sent",) or ("failed", code, text).
 
-    A thread will do: clickhouse-connect waits in sockets, without the interpreter's lock. After a failure it connects
-    anew. It is a daemon: the program may end while it waits.
+    A thread will do, where the client of TDengine needs a process: clickhouse-connect waits in sockets, without the
+    interpreter's lock. After a failure it connects anew. It is a daemon: the program may end while it waits.
     """
 
     def __init__(self, dsn, dataset, database, reset):
@@ -173,6 +195,7 @@ class Sender(threading.Thread):
         self.dsn, self.dataset, self.database, self.reset = dsn, dataset, database, reset
         self.batches, self.told = queue.SimpleQueue(), queue.SimpleQueue()
         self.idle = False
+        self.unsure = None  # token of a batch that may be stored: its insert was not confirmed
         self.start()
 
     def run(self):
@@ -180,34 +203,66 @@ class Sender(threading.Thread):
             client = None
             try:
                 client = connect(self.dsn)
-                units_per_s, knows = prepare_table(client, self.database, self.reset)
+                units_per_s, alone, knows = prepare_table(client, self.database, self.reset)
                 self.reset = False
-                self.told.put(("ready", units_per_s, knows))
+                self.told.put(("ready", units_per_s))
                 while True:
-                    self.insert(client, units_per_s, *self.batches.get())  # bound: a daemon, ended with the program
+                    batch = self.batches.get()  # bound: a daemon, ended with the program
+                    if alone and not knows:
+                        self.give_window(client)
+                        knows = True
+                    self.insert(client, alone, units_per_s, *batch)
                     self.told.put(("sent",))
             except (ClickHouseError, urllib3.exceptions.HTTPError, OSError) as error:
                 self.told.put(("failed", getattr(error, "code", None), one_line(error)))
                 time.sleep(RETRY_S)
             except Exception as error:  # whatever it is, the main thread ends the program with it
-                self.told.put(("died", error))
+                self.told.put(("died", Stop(2, str(error)) if client is None else error))
                 return
             finally:
                 if client is not None:
                     client.close_connections()
 
-    def insert(self, client, units_per_s, stamps, batch, token):
+    def give_window(self, client):
+        """Lets a MergeTree that a user has made know batches by their tokens."""
+        try:
+            client.command(f"ALTER TABLE `{self.database}`.{TABLE} MODIFY SETTING {WINDOW}")
+            say(f"{self.database}.{TABLE} knows a batch again from now on, so that none is stored twice: {WINDOW}")
+        except ClickHouseError as error:
+            say(f"{self.database}.{TABLE} can't be given {WINDOW} ({one_line(error)}): a batch may be stored twice")
+
+    def insert(self, client, alone, units_per_s, stamps, batch, token):
+        """Stores a batch; one of which it isn't sure that it is not there yet is looked for first."""
+        again = self.unsure == token
+        if again and self.is_stored(client, units_per_s, stamps, batch):
+            return
+        self.unsure = token
         unit = {1: "DateTime('UTC')"}.get(units_per_s, f"DateTime64({len(str(units_per_s)) - 1}, 'UTC')")
-        client.insert(
-            TABLE,
-            self.dataset.columns(stamps, batch, units_per_s),
-            database=self.database,
-            column_names=list(COLUMNS),
-            column_type_names=[unit, *list(COLUMNS.values())[1:]],
-            column_oriented=True,
-            # confirmed when it is stored, and not stored again when it comes again
-            settings={"async_insert": 0, "insert_deduplicate": 1, "insert_deduplication_token": token},
+        for each in (token, f"{token}-2"):
+            client.insert(
+                TABLE,
+                self.dataset.columns(stamps, batch, units_per_s),
+                database=self.database,
+                column_names=list(COLUMNS),
+                column_type_names=[unit, *list(COLUMNS.values())[1:]],
+                column_oriented=True,
+                # confirmed when it is stored, and not stored again when it comes again
+                settings={"async_insert": 0, "insert_deduplicate": 1, "insert_deduplication_token": each},
+            )
+            # ClickHouse writes the token first: killed just then, it knows the token of rows that it has not
+            if not again or not alone or self.is_stored(client, units_per_s, stamps, batch):
+                break
+        self.unsure = None
+
+    def is_stored(self, client, units_per_s, stamps, batch):
+        """Whether the batch's last row is there; ClickHouse stores a batch as a whole."""
+        last = int(stamps[-1]) // (10**9 // units_per_s) * (10**9 // units_per_s)
+        row = f"ticker = '{TICKERS[batch['ticker'][-1]]}' AND client = '{CLIENTS[batch['client'][-1]]}'"
+        found = client.query(
+            f"SELECT count() FROM `{self.database}`.{TABLE} "
+            f"WHERE timestamp = fromUnixTimestamp64Nano({last}) AND {row} AND volume = {batch['volume'][-1]}"
         )
+        return found.result_rows[0][0] > 0
 
     def messages(self, timeout_s):
         """What the sender said within timeout_s."""
@@ -226,13 +281,11 @@ class Sender(threading.Thread):
 def one_line(error):
     """What ClickHouse or the way to it said, short."""
     text = " ".join(str(error).split())
-    found = re.search(r"DB::Exception: (.*?)(?: \(version |$)", text)
-    if found:
-        return found[1][:200]
-    found = re.search(r"Max retries exceeded.*?Caused by (.*)\)", text) or re.search(
-        r"^Error (.*?) executing HTTP", text
-    )
-    return re.sub(r"<[^>]*>|HTTPConnection\([^)]*\): ", "", found[1] if found else text)[:200]
+    kinds = (r"DB::Exception: (.*?)(?: \(version |$)", r"\[Errno -?\d+\] ([^\"')]+)", r"^Error (.*?) executing HTTP")
+    for kind in kinds:
+        if found := re.search(kind, text):
+            return found[1][:200]
+    return text[:200]
 
 
 # The main thread: makes batches on the beat, keeps them until they are confirmed
@@ -337,19 +390,13 @@ class Producer:
             if self.waiting:
                 say(f"connected to {self.server}, {len(self.kept) * self.args.rows:,} kept rows to send")
             self.waiting = False
-            units_per_s, knows = details
-            if not knows:
-                say(
-                    f"{self.table} doesn't know a batch again: one that has to be sent twice may be stored twice. "
-                    f"ALTER TABLE {self.table} MODIFY SETTING non_replicated_deduplication_window = {KNOWN_BATCHES}"
-                )
             try:
-                self.beat.step_ns(units_per_s)
+                self.beat.step_ns(*details)
             except ValueError as error:
                 raise Stop(2, f"{self.table}: {error}") from None
             if not self.units_per_s:
                 self.beat.start()
-            self.units_per_s = units_per_s
+            (self.units_per_s,) = details
         elif kind == "sent":
             self.kept.popleft()
             self.sent += 1
@@ -404,6 +451,8 @@ def split_dsn(dsn, password_file):
         raise ValueError
     if parts.port == 0 or "@" in parts.path:
         raise ValueError
+    if OF_THE_DSN.intersection(dict(urllib.parse.parse_qsl(parts.query))):
+        raise ValueError
     user, host = parts.netloc.rpartition("@")[::2]
     if password_file:
         password = pathlib.Path(password_file).read_text().rstrip("\r\n")
@@ -424,7 +473,7 @@ def whole_number(least):
 def identifier(text):
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a name (letters, digits, _; at most 64)")
-    return text.lower()
+    return text
 
 
 class Parser(argparse.ArgumentParser):
