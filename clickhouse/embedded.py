@@ -78,8 +78,8 @@ def words_of(sql):
     found = [match[0].decode(errors="replace").upper() for match in tokens(sql)]
     while found and found[-1] == ";":
         found.pop()
-    if not found:
-        raise EngineError(62, "Empty query (SYNTAX_ERROR)")
+    if not found or not re.match(r"[A-Z(]", found[0]):  # of some of these chdb says nothing
+        raise EngineError(62, "Empty query, or none (SYNTAX_ERROR)")
     if ";" in found or b"\0" in sql:  # chdb would run all of them, and take nothing after the NUL
         raise EngineError(62, "Multi-statements are not allowed (SYNTAX_ERROR)")
     return [word.strip('`"') for word in found]

@@ -126,13 +126,13 @@ def connect(dsn):
     parts = urllib.parse.urlsplit(dsn)
     options = {"connect_timeout": READ_TIMEOUT_S, "send_receive_timeout": READ_TIMEOUT_S}
     options |= urllib.parse.parse_qsl(parts.query)
-    secure = options.pop("secure", "").lower() in ("1", "true", "yes", "on")
+    secure = options.pop("secure", "").lower() in ("1", "true", "yes", "on") or parts.scheme.endswith("s")
     # no proxy of http_proxy's for this machine's own ClickHouse
     pool = {"pool_mgr": get_pool_manager()} if is_loopback(parts.hostname) and not secure else {"dedicated_pool": True}
     try:
         return clickhouse_connect.get_client(
             dsn=parts._replace(path="", query="").geturl(),
-            interface="https" if secure or parts.scheme.endswith("s") else "http",
+            interface="https" if secure else "http",
             autogenerate_session_id=False,
             generic_args=options,
             **pool,
@@ -150,8 +150,8 @@ def is_loopback(host):
 def one_line(error):
     """What ClickHouse or the way to it said, short."""
     text = " ".join(str(error).split())
-    kinds = (r"DB::Exception: (.*?)(?: \(version |$)", r"\[Errno -?\d+\] ([^\"')]+)", r"^Error (.*?) executing HTTP")
-    for kind in kinds:
+    kinds = [r"DB::Exception: (.*?)(?: \(version |$)", r"\[Errno -?\d+\] ([^\"')]+)"]
+    for kind in [*kinds, r"Caused by (.*?)\) executing HTTP", r"^Error (.*?) executing HTTP"]:
         if found := re.search(kind, text):
             return found[1][:200]
     return text[:200]

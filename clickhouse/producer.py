@@ -132,13 +132,13 @@ def connect(dsn):
     parts = urllib.parse.urlsplit(dsn)
     options = {"connect_timeout": READ_TIMEOUT_S, "send_receive_timeout": READ_TIMEOUT_S}
     options |= urllib.parse.parse_qsl(parts.query)
-    secure = options.pop("secure", "").lower() in ("1", "true", "yes", "on")
+    secure = options.pop("secure", "").lower() in ("1", "true", "yes", "on") or parts.scheme.endswith("s")
     # no proxy of http_proxy's for this machine's own ClickHouse
     pool = {"pool_mgr": get_pool_manager()} if is_loopback(parts.hostname) and not secure else {"dedicated_pool": True}
     try:
         return clickhouse_connect.get_client(
             dsn=parts._replace(path="", query="").geturl(),
-            interface="https" if secure or parts.scheme.endswith("s") else "http",
+            interface="https" if secure else "http",
             autogenerate_session_id=False,
             generic_args=options,
             **pool,
@@ -281,8 +281,8 @@ class Sender(threading.Thread):
 def one_line(error):
     """What ClickHouse or the way to it said, short."""
     text = " ".join(str(error).split())
-    kinds = (r"DB::Exception: (.*?)(?: \(version |$)", r"\[Errno -?\d+\] ([^\"')]+)", r"^Error (.*?) executing HTTP")
-    for kind in kinds:
+    kinds = [r"DB::Exception: (.*?)(?: \(version |$)", r"\[Errno -?\d+\] ([^\"')]+)"]
+    for kind in [*kinds, r"Caused by (.*?)\) executing HTTP", r"^Error (.*?) executing HTTP"]:
         if found := re.search(kind, text):
             return found[1][:200]
     return text[:200]
@@ -342,7 +342,10 @@ def explain(code, text, server, table):
     if code in REFUSED:
         return f"{server} refuses this user or password ({text}): check --dsn, CLICKHOUSE_DSN or --password-file"
     if code in HOPELESS:
-        return f"{table} at {server} can't take these rows ({text}): a table of another shape? --reset makes it anew"
+        return (
+            f"{table} at {server} can't take these rows ({text}): "
+            "a table of another shape, which --reset makes anew, or options in the DSN?"
+        )
     return None
 
 

@@ -1,18 +1,25 @@
 """The scripts of clickhouse/ one by one: flags, errors, what they repeat, the embedded engine, Docker, run.sh."""
 
 import ast
+import asyncio
+import base64
+import contextlib
 import functools
+import http.client
 import http.server
 import json
 import os
 import re
 import shutil
 import signal
+import ssl
 import stat
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import pytest
@@ -72,12 +79,11 @@ def parts_of(path):
 
 SHARED = {
     "producer.py": [
-        *("TICKERS", "CLIENTS", "FINISH_S", "READ_TIMEOUT_S", "say", "whole_number", "Parser", "Stop"),
+        *("TICKERS", "CLIENTS", "FINISH_S", "say", "whole_number", "Parser", "Stop"),
         *(
             "Beat.__init__",
             "Beat.start",
             "Beat.stamps",
-            "Producer.__init__",
             "Producer.finish",
             "Producer.wants_a_batch",
         ),
@@ -86,7 +92,7 @@ SHARED = {
     "perspective_server.py": [
         *("CDN", "LOG", "ALLOWED", "DENIED", "OF_A_VIEW", "CHANGES_A_VIEW", "SUBSCRIBES", "MAX_MESSAGE", "MAX_VIEWS"),
         *("MAX_SUBSCRIPTIONS", "MAX_EXPRESSIONS", "MAX_UNSENT", "PING_S", "WINDOW_MS", "LAG_MS", "STALE_S", "Shown"),
-        *("REMEMBERED_ROWS", "CHECK_S", "Feed.health"),
+        *("CHECK_S", "Feed.health"),
         *("varint", "fields", "encode", "expressions_of", "is_harmful", "parse_request", "is_address"),
         *("Viewers", "SharedView", "SharedViews", "Joined", "ViewerHandler"),
         *("Plain", "NotFound", "PageHandler", "HealthHandler", "PackageHandler", "make_app"),
@@ -149,6 +155,7 @@ def test_the_flags_are_the_roots(name):
         *((name, ["--dsn", "ws://root:sec/ret@localhost:6041"]) for name in SCRIPTS),
         *((name, ["--dsn", "clickhouse://a:secret@localhost:notaport"]) for name in SCRIPTS),
         *((name, ["--dsn", "chdb://memory"]) for name in SCRIPTS),
+        *((name, ["--dsn", "http://a:secret@localhost?host=elsewhere"]) for name in SCRIPTS),
         ("producer.py", ["--dataset", "meters"]),
         ("producer.py", ["--database", "a; DROP DATABASE b"]),
         ("producer.py", ["--rows", "500", "--backlog", "100"]),
@@ -172,11 +179,140 @@ def test_a_refused_password_ends_the_producer_and_is_told_by_the_server(database
         assert producer.wait(20) == 1
         assert "refuses this user or password" in producer.stderr()
         assert producer.stdout() == "sent 0 rows in 0 batches\n"
-        server = chain.server()
+        server = chain.server("--log-level", "debug")
         wait_until(lambda: chain.table()["error"], 20, server.log)
         assert "refuses this user or password" in chain.table()["error"]
         assert chain.health()["status"] == "waiting"
         assert "letmein" not in producer.log() + server.log() + json.dumps(chain.health())
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        ("?max_threads=2&secure=false&connect_timeout=5", 0, ""),
+        ("?connect_timeout=soon", 2, "unusable options in the DSN"),
+        ("?nonsense=1", 1, "Unknown setting 'nonsense'"),
+    ],
+)
+def test_options_in_the_dsn_are_the_clients_or_settings(database, options, status, said):
+    name = database.name + "_Options"  # ClickHouse tells capitals apart
+    done = script("producer.py", "--database", name, "--batches", 1, CLICKHOUSE_DSN=database.dsn + options)
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    if status == 0:
+        assert database.query(f"SELECT count() FROM {name}.{TABLE}") == [["250"]]
+        database.query(f"DROP DATABASE {name} SYNC")
+
+
+def test_the_server_tells_of_unusable_options_in_the_dsn(database, tmp_path):
+    with Chain(database, tmp_path, database.dsn + "?compress=nonsense") as chain:
+        server = chain.server()
+        wait_until(lambda: chain.table()["error"], 20, server.log)
+        assert "unusable options" in chain.table()["error"]
+        assert chain.health()["status"] == "waiting"
+        assert "Traceback" not in server.stderr()
+
+
+@pytest.mark.parametrize(
+    ("dsn", "file", "login"),
+    [
+        ("clickhouse://us%40er:p%2Fw%25@127.0.0.1:{port}/some", None, "us@er:p/w%"),
+        ("http://127.0.0.1:{port}", "p/w%:@\n", "default:p/w%:@"),
+        ("clickhouse+http://someone@127.0.0.1:{port}", "secret", "someone:secret"),
+    ],
+)
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_user_and_password_of_the_dsn_reach_clickhouse(name, dsn, file, login, tmp_path):
+    (tmp_path / "password").write_text(file or "")
+    with answering(b"nothing of ClickHouse's") as (port, requests):
+        flags = ["--dsn", dsn.format(port=port), *(["--password-file", tmp_path / "password"] if file else [])]
+        process = Process([PYTHON, HERE / name, *flags, *(["--port", 0] * (name != SCRIPTS[0]))], tmp_path)
+        try:
+            wait_until(lambda: "version query" in process.stderr() or not process.alive(), 30, process.log)
+        finally:
+            process.stop()
+    assert base64.b64decode(requests[0]["Authorization"].split()[1]).decode() == login
+    assert "p/w" not in process.log() + process.stdout()
+    assert "secret" not in process.stderr()
+
+
+@contextlib.contextmanager
+def answering(body, port=0):
+    """An HTTP server that answers everything with this body: (port, headers of the requests)."""
+    requests = []
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            requests.append(self.headers)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port, requests
+        server.shutdown()
+
+
+def test_over_tls_with_the_ca_file_that_the_dsn_names(database, tmp_path):
+    if not database.is_embedded:
+        pytest.skip("that server has a way to it of its own")
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    made = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key -out ca".split()
+    subprocess.run([*made, *names], cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    with TlsFront(tmp_path / "ca", tmp_path / "key", urllib.parse.urlsplit(database.dsn).port) as port:
+        name = database.name + "_tls"
+        for dsn in (f"https://localhost:{port}?ca_cert=", f"clickhouse://localhost:{port}?secure=true&ca_cert="):
+            done = script("producer.py", "--database", name, "--batches", 1, "--dsn", f"{dsn}{tmp_path / 'ca'}")
+            assert done.returncode == 0, done.stderr
+        process = Process([PYTHON, HERE / "producer.py", "--dsn", f"https://localhost:{port}"], tmp_path)
+        try:
+            wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in process.stderr(), 30, process.log)
+        finally:
+            process.stop()
+        assert process.stdout() == "sent 0 rows in 0 batches\n"
+    assert database.query(f"SELECT count() FROM {name}.{TABLE}") == [["500"]]
+
+
+class TlsFront:
+    """Speaks TLS on a port of its own and passes the bytes on to another one, in a thread."""
+
+    def __init__(self, certificate, key, upstream):
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context.load_cert_chain(certificate, key)
+        self.upstream = upstream
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        start = asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=self.context)
+        server = asyncio.run_coroutine_threadsafe(start, self.loop).result(10)
+        return server.sockets[0].getsockname()[1]
+
+    def __exit__(self, *_):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(5)
+
+    async def serve(self, reader, writer):
+        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self.upstream)
+
+        async def pass_on(source, target):
+            with contextlib.suppress(OSError):
+                while data := await source.read(65536):
+                    target.write(data)
+                    await target.drain()
+            target.close()
+
+        await asyncio.gather(pass_on(reader, upstream), pass_on(upstream_reader, writer))
 
 
 def test_a_table_of_whole_seconds_is_kept_and_the_pace_refused(database, tmp_path):
@@ -208,6 +344,18 @@ def test_rows_of_equal_timestamps_are_all_shown(database, tmp_path):
         database.query(f"INSERT INTO {{db}}.{TABLE} VALUES {prices}")
         wait_until(lambda: chain.table()["rows"] >= before + 20, 20, lambda: chain.health())
         assert sent(producer) == 250
+
+
+def test_rows_that_come_late_are_shown_also_when_they_are_the_first(database, tmp_path):
+    with Chain(database, tmp_path) as chain:
+        assert chain.producer("--batches", "1").wait(20) == 0  # makes the table
+        database.query(f"TRUNCATE TABLE {{db}}.{TABLE}")
+        chain.server("--interval", "50")
+        wait_until(lambda: chain.table()["polls"] > 60, 60, lambda: chain.health())  # for longer than a window
+        before = chain.table()["rows"]
+        stamp = "now64(9) - INTERVAL 1500 MILLISECOND"
+        database.query(f"INSERT INTO {{db}}.{TABLE} VALUES ({stamp}, 'AAPL.N', 'Homer', 1, 1, 1, 1, 1, today())")
+        wait_until(lambda: chain.table()["rows"] == before + 1, 20, lambda: chain.health())
 
 
 def test_a_port_that_is_taken_ends_in_one_line_and_status_1(database, tmp_path):
@@ -282,14 +430,104 @@ def test_the_embedded_engine_refuses_pages_and_what_it_cannot_do(database):
     assert post("SELECT ';' -- ; SELECT 2\n;") == (200, None)
     assert post("SELECT 1", {"Origin": "https://evil.example"})[0] == 403
     assert post("SELECT 1", {"Host": "evil.example:8123"})[0] == 403
-    assert post("SELECT 1; DROP TABLE x") == (400, "62")
+    assert post("SELECT 1", {"Sec-Fetch-Site": "cross-site"})[0] == 403  # what a browser says of an image's address
+    for sql in (
+        "SELECT 1; DROP TABLE x",
+        "SELECT 1 # '\n; SELECT 2 # '",
+        "SELECT $$'$$; SELECT 2 --'",
+        "SELECT 1\0; SELECT 2",
+        "",
+        ";",
+        "\x01\x02",
+    ):
+        assert post(sql) == (400, "62"), sql
     for sql in (
         "SET max_threads = 1",
         "CREATE TEMPORARY TABLE t (n Int8)",
         "SELECT * FROM file('/etc/passwd', LineAsString)",
+        "SELECT * FROM `file`($$/etc/passwd$$, LineAsString)",
+        "CREATE TABLE t (s String) ENGINE = File(LineAsString, '/etc/passwd')",
+        "SELECT 1 INTO OUTFILE '/tmp/never'",
+        "SYSTEM SHUTDOWN",
     ):
-        assert post(sql)[1] == "48"
-    assert post("SELECT 1 INTO OUTFILE '/tmp/never'")[1] == "48"
+        assert post(sql)[1] == "48", sql
+    assert post("SELECT 1", {"Content-Encoding": "gzip"})[1] == "354"
+    assert post("SELECT 1", {"Content-Encoding": "br"})[1] == "48"
+    wrong = base64.b64encode(b"default:wrong").decode()
+    for headers in ({"Authorization": f"Basic {wrong}"}, {"X-ClickHouse-Key": "x"}, {"X-ClickHouse-User": "someone"}):
+        assert post("SELECT 1", headers) == (403, "516")
+    assert "Traceback" not in database.process.stderr()
+
+
+def test_a_link_changes_nothing_and_settings_last_for_one_request(database):
+    if not database.is_embedded:
+        pytest.skip("that is a server")
+    name = database.name + "_link"
+    with pytest.raises(urllib.error.HTTPError, match="500"):
+        urllib.request.urlopen(f"{database.url()}?query=CREATE+DATABASE+{name}", timeout=10)
+    with urllib.request.urlopen(f"{database.url()}?query=SELECT+1", timeout=10) as answer:
+        assert answer.read() == b"1\n"
+    urllib.request.urlopen(f"{database.url()}?readonly=1&max_memory_usage=1000000", b"SELECT 1", timeout=10).close()
+    database.query(f"CREATE DATABASE {name}")
+    database.query(f"DROP DATABASE {name} SYNC")
+
+
+def test_inserts_bring_their_data_along_in_every_way(database):
+    name = database.name + "_ways"
+    database.query(f"CREATE DATABASE {name}")
+    database.query(f"CREATE TABLE {name}.t (n Int32, s String) ENGINE = MergeTree ORDER BY n")
+    into = f"INSERT INTO {name}.t"
+    database.query(f"{into} VALUES (1, 'a FORMAT b\n;')")
+    database.query(f'{into} /* FORMAT Null */ FORMAT CSV\n2,"b;"\n3,c')
+    database.query(f'{into} (s, n) FORMAT JSONEachRow {{"n": 4, "s": "d"}}')
+    database.query(f"{into} SELECT 5, 'e'")
+    rows = [["1", "a FORMAT b\\n;"], ["2", "b;"], ["3", "c"], ["4", "d"], ["5", "e"]]
+    assert database.query(f"SELECT * FROM {name}.t ORDER BY n") == rows
+    for sql in (
+        f"INSERT INTO {name}.nothing FORMAT CSV\n1,a",
+        f"{into} FORMAT Nonsense\nx",
+        f"{into} FORMAT Native\nx",
+    ):
+        with pytest.raises(AssertionError, match="DB::Exception"):
+            database.query(sql)
+    assert len(database.query(f"SELECT * FROM {name}.t")) == 5
+    database.query(f"DROP DATABASE {name} SYNC")
+
+
+def test_the_embedded_engine_ends_while_a_statement_runs(tmp_path):
+    install()
+    if os.environ.get("CLICKHOUSE_DSN"):
+        pytest.skip("that is a server")
+    database = ClickHouse(tmp_path)
+    try:
+        endless = threading.Thread(target=ask_for_ever, args=(database.url(),), daemon=True)
+        endless.start()
+        running = "SELECT count() FROM system.processes WHERE query LIKE '%1000000000000%' AND query NOT LIKE '%LIKE%'"
+        wait_until(lambda: database.query(running) == [["1"]], 20, database.process.log)
+        database.process.signal(signal.SIGINT)
+        started = time.monotonic()
+        assert database.process.wait(10) == 0
+        assert time.monotonic() - started < 5
+        assert "Traceback" not in database.process.stderr()
+    finally:
+        database.close()
+
+
+def ask_for_ever(url):
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        urllib.request.urlopen(
+            url, b"SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1", timeout=60
+        )
+
+
+def test_a_folder_that_is_no_engines_ends_in_one_line(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/engine").write_text("mine")
+    for data in ("data", "data/engine"):
+        done = script("embedded.py", "--port", 0, "--data", tmp_path / data)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+        assert "choose another --data" in done.stderr
+    assert (tmp_path / "data/engine").read_text() == "mine"
 
 
 def test_one_embedded_engine_holds_a_folder(database):
@@ -331,30 +569,16 @@ def run_docker(folder, *args, port, **state):
 
 
 def test_docker_starts_on_loopback_with_a_password_that_only_a_file_knows(docker):
-    keys, port = [], free_port()
-
-    class Answer(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            keys.append(self.headers["X-ClickHouse-Key"])
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"26.9.6.6\n")
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = free_port()
+    with answering(b"26.9.6.6\n", port) as (_, requests):
         first = run_docker(docker, port=port)
         again = run_docker(docker, port=port)
-        server.shutdown()
     assert (first.returncode, again.returncode) == (0, 0), (first, again)
     assert "ClickHouse 26.9.6.6 answers" in first.stdout
     password = (docker / ".password").read_text()
     assert stat.S_IMODE((docker / ".password").stat().st_mode) == 0o600
     assert len(password) == 48
-    assert set(keys) == {password}
+    assert {request["X-ClickHouse-Key"] for request in requests} == {password}
     calls = (docker / "calls.jsonl").read_text()
     assert password not in calls + first.stdout + first.stderr
     (run, _) = [call for call in map(json.loads, calls.splitlines()) if call[0] == "run"]
