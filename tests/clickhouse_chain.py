@@ -77,6 +77,16 @@ class ClickHouse:
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{sql}: {error.read().decode()}") from None
 
+    def create_table(self, engine):
+        """The database, and in it a table that a user has made."""
+        self.query("CREATE DATABASE {db}")
+        columns = "timestamp DateTime64(9, 'UTC'), ticker String, client String, open Float64, high Float64, "
+        columns += "low Float64, close Float64, volume UInt32, date Date"
+        self.query(f"CREATE TABLE {{db}}.{TABLE} ({columns}) ENGINE = {engine}")
+
+    def count(self):
+        return int(self.query(f"SELECT count() FROM {{db}}.{TABLE}")[0][0])
+
     def counts(self):
         """(rows, different timestamps, sum of volume) that are stored."""
         (row,) = self.query(f"SELECT count(), uniqExact(timestamp), sum(volume) FROM {{db}}.{TABLE}")

@@ -80,14 +80,8 @@ def parts_of(path):
 SHARED = {
     "producer.py": [
         *("TICKERS", "CLIENTS", "FINISH_S", "say", "whole_number", "Parser", "Stop"),
-        *(
-            "Beat.__init__",
-            "Beat.start",
-            "Beat.stamps",
-            "Producer.finish",
-            "Producer.wants_a_batch",
-        ),
-        *("Producer.show", "Producer.run"),
+        *("Beat.__init__", "Beat.start", "Beat.stamps"),
+        *("Producer.finish", "Producer.wants_a_batch", "Producer.show", "Producer.run"),
     ],
     "perspective_server.py": [
         *("CDN", "LOG", "ALLOWED", "DENIED", "OF_A_VIEW", "CHANGES_A_VIEW", "SUBSCRIBES", "MAX_MESSAGE", "MAX_VIEWS"),
