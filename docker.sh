@@ -29,14 +29,21 @@ waits until a query is answered, and leaves it running. What runs already is lef
 Environment: TDENGINE_IMAGE   another image, with its exact version
              TDENGINE_PORT    another port than 6041
              TDENGINE_WAIT_S  seconds until TDengine must answer (default 60)
+
+Ends with status 3 when Docker is not there, 4 when its daemon is not running, 5 without permission, 6 when a port is
+taken, 7 without network, 8 without the image, 9 when a container of this name is another one, 10 when no query is
+answered, 2 for unusable arguments, and 1 for anything else.
 EOF
 }
 
 say() { printf '%s\n' "$*"; }
 
+# Ends with status $1 and one line.
 die() {
+    local status=$1
+    shift
     printf 'docker.sh: %s\n' "$*" >&2
-    exit 1
+    exit "$status"
 }
 
 unusable() {
@@ -72,22 +79,22 @@ die_of_docker() {
     shopt -s nocasematch
     case $said in
         *"permission denied"*"daemon"* | *"permission denied"*"docker.sock"* | *"permission denied"*"podman.sock"*)
-            die "no permission to use Docker: sudo usermod -aG docker \"\$USER\" and log in again, or sudo ./docker.sh" ;;
+            die 5 "no permission to use Docker: sudo usermod -aG docker \"\$USER\" and log in again, or sudo ./docker.sh" ;;
         *"cannot connect to the docker daemon"* | *"is the docker daemon running"* | *"failed to connect to the docker api"* | \
             *"error during connect"* | *"cannot connect to podman"* | *"unable to connect to podman"*)
-            die "the Docker daemon is not running: start it (sudo systemctl start docker, or Docker Desktop)" ;;
+            die 4 "the Docker daemon is not running: start it (sudo systemctl start docker, or Docker Desktop)" ;;
         *"port is already allocated"* | *"address already in use"* | *"ports are not available"* | *"bind for "*" failed"*)
-            die "port $port${native:+ or 6030} is taken: end what listens there, or TDENGINE_PORT=6042 ./docker.sh" ;;
+            die 6 "port $port${native:+ or 6030} is taken: end what listens there, or TDENGINE_PORT=6042 ./docker.sh" ;;
         *"manifest unknown"* | *"manifest for "*"not found"* | *"pull access denied"* | *"repository does not exist"* | \
             *"invalid reference"*)
-            die "there is no image $image: correct TDENGINE_IMAGE" ;;
+            die 8 "there is no image $image: correct TDENGINE_IMAGE" ;;
         *"no such host"* | *"dial tcp"* | *"i/o timeout"* | *"network is unreachable"* | *"connection refused"* | \
             *"TLS handshake"* | *"request canceled"* | *"name resolution"*)
-            die "can't $1: no network, or the registry does not answer ($(tail -n 1 "$log"))" ;;
-        *"no space left"*) die "can't $1: no space left on the disk (docker system df tells what takes it)" ;;
-        *"is already in use"*) die "can't $1: a container named $container is there already: ./docker.sh --stop removes it" ;;
+            die 7 "can't $1: no network, or the registry does not answer ($(tail -n 1 "$log"))" ;;
+        *"no space left"*) die 1 "can't $1: no space left on the disk (docker system df tells what takes it)" ;;
+        *"is already in use"*) die 9 "can't $1: a container named $container is there already: ./docker.sh --stop removes it" ;;
     esac
-    die "can't $1: ${said##*$'\n'}"
+    die 1 "can't $1: ${said##*$'\n'}"
 }
 
 # The answer of a TDengine on our port to a real query, or nothing.
@@ -118,7 +125,7 @@ wait_for_health() {
             version=$(sed -nE 's/.*"data": *\[\[ *"([^"]*)".*/\1/p' <<<"$answer")
             return
         elif [[ $answer =~ \"code\":\ *855[,}] ]]; then # 0x0357
-            die "TDengine answers, but refuses root with password taosdata: give the scripts" \
+            die 10 "TDengine answers, but refuses root with password taosdata: give the scripts" \
                 "TDENGINE_DSN=ws://USER:PASSWORD@localhost:$port"
         fi
         if docker_within 30 inspect --format '{{.State.Status}}' "$container" && grep -qE 'exited|dead' "$log"; then
@@ -134,7 +141,7 @@ die_with_logs() {
     printf 'docker.sh: %s; the end of its log:\n' "$*" >&2
     docker_within 30 logs --tail 15 "$container" || true
     cat "$log" >&2
-    exit 1
+    exit 10
 }
 
 # Podman asks which registry is meant, unless the image's name says it.
@@ -151,13 +158,13 @@ start_container() {
     local settings="$port ${data:-$volume} ${native:-no}" state='' there='' theirs=''
     if docker_within 30 inspect --type container \
         --format '{{.State.Status}}|{{.Config.Image}}|{{index .Config.Labels "demo-settings"}}' "$container"; then
-        IFS='|' read -r state there theirs <"$log" || true
+        IFS='|' read -r state there theirs < <(tail -n 1 "$log") || true # Podman's docker first says that it is Podman
     fi
     if [[ -n $state ]]; then
         [[ -z $there || ${there#docker.io/} == "${image#docker.io/}" ]] ||
-            die "container $container is there with another image, $there: ./docker.sh --stop removes it (the data stays)"
+            die 9 "container $container is there with another image, $there: ./docker.sh --stop removes it (the data stays)"
         [[ -z $theirs || $theirs == "$settings" ]] ||
-            die "container $container is there with other settings ($theirs, not $settings: port, data, native): ./docker.sh" \
+            die 9 "container $container is there with other settings ($theirs, not $settings: port, data, native): ./docker.sh" \
                 "--stop removes it (the data stays)"
         if [[ $state == running ]]; then
             say "container $container runs already"
@@ -183,7 +190,7 @@ start_container() {
 
 get_image() {
     if [[ -z $pull ]]; then
-        docker_within 30 image inspect "$image" || die "image $image is not here: leave out --no-pull"
+        docker_within 30 image inspect "$image" || die 8 "image $image is not here: leave out --no-pull"
         return
     fi
     say "pulling $image (some hundred MB the first time)"
@@ -245,13 +252,13 @@ main() {
     [[ $port =~ ^[1-9][0-9]{0,4}$ ]] || unusable "TDENGINE_PORT: '$port' is not a port"
     [[ $health_limit_s =~ ^[0-9]{1,5}$ ]] || unusable "TDENGINE_WAIT_S: '$health_limit_s' is not a number of seconds"
     command -v docker >/dev/null ||
-        die "Docker is not installed, or not on PATH: install Docker or Podman's docker, or use the stand-in" \
+        die 3 "Docker is not installed, or not on PATH: install Docker or Podman's docker, or use the stand-in" \
             "(python -m embedded)"
     if [[ -n $data && -z $stop ]]; then
-        data=$({ mkdir -p "$data" && cd "$data" && pwd; } 2>/dev/null) || die "--data: can't make this folder"
+        data=$({ mkdir -p "$data" && cd "$data" && pwd; } 2>/dev/null) || die 1 "--data: can't make this folder"
     fi
     cd "$(dirname "${BASH_SOURCE[0]}")"
-    mkdir -p .logs 2>/dev/null || die "can't write into $PWD"
+    mkdir -p .logs 2>/dev/null || die 1 "can't write into $PWD"
     log=.logs/docker.$$
     trap 'rm -f "$log"' EXIT
     trap '[[ -z $child ]] || kill "$child" 2>/dev/null; printf "docker.sh: interrupted\n" >&2; exit 1' INT TERM HUP

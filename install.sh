@@ -23,7 +23,7 @@ them the page takes them from a CDN). A second run installs nothing twice; what 
 Environment: PYTHON                  the Python to use instead of the first on PATH that will do (3.11 or newer)
              PIP_CACHE_DIR           default: .cache/pip in this folder
              npm_config_cache        default: .cache/npm in this folder
-             TDENGINE_CLIENT_URL     the driver's archive (.tar.gz), or a folder of them when it ends in /
+             TDENGINE_CLIENT_URL     the driver's archive (.tar.gz; .pkg on macOS), or a folder of them when it ends in /
              TDENGINE_CLIENT_SHA256  the archive's checksum, compared when given
 EOF
 }
@@ -213,7 +213,8 @@ install_viewer() {
 
 # TDengine's client driver, whole or not at all, and env.sh for shells that are to find it.
 install_native() {
-    local machine system suffix=so variable=LD_LIBRARY_PATH url source sha256=${TDENGINE_CLIENT_SHA256:-} quote="'\\''"
+    local machine system ending=tar.gz suffix=so variable=LD_LIBRARY_PATH url source
+    local sha256=${TDENGINE_CLIENT_SHA256:-} quote="'\\''"
     case $(uname -m) in
         x86_64 | amd64) machine=x64 ;;
         aarch64 | arm64) machine=arm64 ;;
@@ -221,12 +222,12 @@ install_native() {
     esac
     case $(uname -s) in
         Linux) system=linux ;;
-        Darwin) system=macos suffix=dylib variable=DYLD_LIBRARY_PATH ;;
+        Darwin) system=macos ending=pkg suffix=dylib variable=DYLD_LIBRARY_PATH ;;
         *) die "TDengine has no client driver for $(uname -s): Linux and macOS only" ;;
     esac
     local root
     url=${TDENGINE_CLIENT_URL:-https://downloads.tdengine.com/tdengine-tsdb-oss/$tdengine_version/}
-    [[ $url != */ ]] || url+=tdengine-tsdb-oss-client-$tdengine_version-$system-$machine.tar.gz
+    [[ $url != */ ]] || url+=tdengine-tsdb-oss-client-$tdengine_version-$system-$machine.$ending
     source="$url $sha256"
     if [[ -e tdengine-client/driver/libtaos.$suffix && "$(cat tdengine-client/.stamp 2>/dev/null)" == "$source" ]]; then
         say "tdengine-client is up to date"
@@ -262,16 +263,28 @@ unpack_driver() {
         sha256=$("$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())' <"$new/archive")
         [[ $sha256 == "$(tr A-F a-f <<<"$expected")" ]] || refuse "its SHA-256 is $sha256, not $expected as TDENGINE_CLIENT_SHA256 says"
     fi
-    # tar itself refuses names that lead out of the folder
-    run_logged 120 tar -xzf "$new/archive" --no-same-owner -C "$new" || refuse "a broken archive ($(head -n 1 "$log"))"
+    case $url in
+        *.pkg) # macOS' own kind: unpacked, not installed, so that nothing outside this folder changes
+            run_logged 120 pkgutil --expand-full "$new/archive" "$new/package" || refuse "a broken package ($(head -n 1 "$log"))"
+            ;;
+        *) # tar itself refuses names that lead out of the folder
+            run_logged 120 tar -xzf "$new/archive" --no-same-owner -C "$new" || refuse "a broken archive ($(head -n 1 "$log"))"
+            ;;
+    esac
     rm "$new/archive"
-    driver=$(find "$new" -type d -name driver | head -n 1)
+    driver=$(find "$new" -type f -name "libtaos.*" | head -n 1)
+    driver=${driver%/*}
     for library in "$driver"/lib*."$suffix".* "$driver"/lib*.[0-9]*."$suffix"; do
         name=${library##*/}
         [[ ! -f $library ]] || ln -sfn "$name" "$driver/${name%%.*}.$suffix"
     done
     [[ -e $driver/libtaos.$suffix ]] || refuse "no driver/libtaos.$suffix in the archive"
     root=${driver%/driver}
+    if [[ $root == "$driver" ]]; then # a package may have it in a folder of another name
+        root=$new/renamed
+        mkdir "$root"
+        mv "$driver" "$root/driver"
+    fi
 }
 
 main() {

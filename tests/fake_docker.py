@@ -18,6 +18,8 @@ def main(args):
     with (FOLDER / "calls.jsonl").open("a") as calls:
         calls.write(json.dumps(args) + "\n")
     command, container = args[0], state["container"]
+    if "podman" in state["version"]:  # what Podman's docker says before anything else
+        print("Emulate Docker CLI using podman. Create /etc/containers/nodocker to quiet msg.", file=sys.stderr)
     if command in state["hang"]:
         time.sleep(60)
     if command in state["fail"]:

@@ -233,17 +233,18 @@ def test_user_and_password_of_the_dsn_reach_clickhouse(name, dsn, file, login, t
 
 @contextlib.contextmanager
 def answering(body, port=0):
-    """An HTTP server that answers everything with this body: (port, headers of the requests)."""
+    """An HTTP server that answers with this body, or with what it makes of a request's: (port, headers of the requests)."""
     requests = []
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             requests.append(self.headers)
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            sql = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer = body(sql) if callable(body) else body
             self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(answer)
 
         do_GET = do_POST
 
@@ -553,7 +554,7 @@ def run_docker(folder, *args, port, **state):
     env |= {"CLICKHOUSE_PORT": str(port), "CLICKHOUSE_WAIT_S": "1"}
     return subprocess.run(
         [folder / "docker.sh", *args],
-        cwd="/",
+        cwd=folder,
         env={**os.environ, **env},
         capture_output=True,
         text=True,
@@ -580,21 +581,65 @@ def test_docker_starts_on_loopback_with_a_password_that_only_a_file_knows(docker
     assert re.fullmatch(r"clickhouse/clickhouse-server:\d+\.\d+\.\d+\.\d+", run[-1])
 
 
+IMAGE = re.search(r"clickhouse/clickhouse-server:[\d.]+", (HERE / "docker.sh").read_text())[0]
+
+
 @pytest.mark.parametrize(
-    ("state", "said"),
+    ("state", "said", "status"),
     [
-        ({"fail": {"info": "Cannot connect to the Docker daemon at unix:///x"}}, "daemon is not running"),
-        ({"fail": {"info": "permission denied while trying to connect to the Docker daemon socket"}}, "no permission"),
-        ({"fail": {"pull": "manifest unknown"}}, "there is no image"),
-        ({"fail": {"run": "Bind for 127.0.0.1:8123 failed: port is already allocated"}}, "is taken"),
-        ({"on_start": "exited"}, "has ended before ClickHouse answered"),
-        ({}, "does not answer a query on port"),
+        ({"fail": {"info": "Cannot connect to the Docker daemon at unix:///x"}}, "daemon is not running", 4),
+        ({"fail": {"info": "permission denied while trying to connect to the Docker daemon"}}, "no permission", 5),
+        ({"fail": {"run": "Bind for 127.0.0.1:8123 failed: port is already allocated"}}, "is taken", 6),
+        ({"fail": {"pull": "dial tcp: lookup registry-1.docker.io: no such host"}}, "no network", 7),
+        ({"fail": {"pull": "manifest unknown"}}, "there is no image", 8),
+        ({"container": {"state": "running", "image": "mine:1", "settings": ""}}, "another image, mine:1", 9),
+        ({"container": {"state": "running", "image": IMAGE, "settings": "1 x"}}, "with other settings", 9),
+        ({"on_start": "exited"}, "has ended before ClickHouse answered", 10),
+        ({}, "does not answer a query on port", 10),
     ],
 )
-def test_each_failure_of_docker_is_told_in_a_line(docker, state, said):
+def test_each_failure_of_docker_is_told_in_a_line_and_by_a_status(docker, state, said, status):
     done = run_docker(docker, port=free_port(), **state)
-    assert done.returncode == 1
-    assert said in done.stderr.splitlines()[0]
+    assert done.returncode == status
+    first, *rest = done.stderr.splitlines()
+    assert said in first
+    assert rest == (["the log of taosd"] if status == 10 else [])
+
+
+def test_docker_refuses_another_password_and_keeps_the_data_when_it_stops(docker):
+    port = free_port()
+    (docker / ".password").write_text("of the container that runs")
+    with answering(b"Code: 516. DB::Exception: default: Authentication failed (AUTHENTICATION_FAILED)", port):
+        done = run_docker(docker, port=port, version="podman version 5.4.0")
+    assert done.returncode == 10
+    assert "refuses the password in .password" in done.stderr
+    assert (docker / ".password").read_text() == "of the container that runs"
+    assert stat.S_IMODE((docker / ".password").stat().st_mode) == 0o600
+    assert run_docker(docker, "--no-pull", port=port).returncode == 8
+    assert run_docker(docker, "--stop", port=port, container={"state": "exited"}).returncode == 0
+    words = {word for line in (docker / "calls.jsonl").read_text().splitlines() for word in json.loads(line)}
+    assert not {"volume", "-v", "--volumes"} & words
+    assert f"docker.io/{IMAGE}" in words  # Podman is told the registry
+
+
+def test_docker_keeps_the_data_in_a_folder_and_fills_a_table(docker, database):
+    name = database.name + "_bench"  # instead of test: that one is in the container
+
+    def answer(sql):
+        if b"version" in sql:
+            return b"26.9.6.6\n"
+        lines = database.query(sql.decode().replace("test.", f"{name}.").replace("EXISTS test", f"EXISTS {name}"))
+        return "".join("\t".join(line) + "\n" for line in lines).encode()
+
+    port = free_port()
+    with answering(answer, port):
+        done = run_docker(docker, "--data", "my data", "--benchmark", port=port)
+    assert done.returncode == 0, done
+    (run,) = [call for call in map(json.loads, (docker / "calls.jsonl").read_text().splitlines()) if call[0] == "run"]
+    assert run[run.index("--volume") + 1] == f"{docker}/my data:/var/lib/clickhouse"
+    shown = re.search(r"--query '(.*)'", done.stdout)[1].replace("test.", f"{name}.")
+    assert sum(int(count) for _, count, _ in database.query(shown)) == 1_000_000
+    database.query(f"DROP DATABASE {name} SYNC")
 
 
 @pytest.mark.parametrize("args", [["--nonsense"], ["--data"], ["--native"]])

@@ -96,9 +96,9 @@ def tdengine(
         server.server_close()
 
 
-def only_line(result):
-    """The one line of an error; AssertionError when there are several, or the status is not 1."""
-    assert result.returncode == 1, result
+def only_line(result, status):
+    """The one line of an error; AssertionError when there are several, or the status is another one."""
+    assert result.returncode == status, result
     lines = result.stderr.splitlines()
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("docker.sh: ")
@@ -163,7 +163,11 @@ def test_podman_is_told_the_registry(docker):
     docker.play(version="podman version 5.4.0")
     with tdengine(docker.port):
         assert docker.script().returncode == 0
+        again = docker.script()
+        assert again.returncode == 0, again
+        assert "runs already" in again.stdout
     assert docker.calls("pull")[0][-1] == docker.calls("run")[0][-1] == f"docker.io/{IMAGE}"
+    assert len(docker.calls("run")) == 1
 
 
 def test_a_second_start_leaves_the_running_container_alone(docker):
@@ -187,7 +191,7 @@ def test_a_stopped_container_is_started_again(docker):
 
 def test_a_container_of_another_image_is_left_alone(docker):
     docker.play(container={"state": "running", "image": "tdengine/tsdb:3.3.6.0", "settings": ""})
-    line = only_line(docker.script())
+    line = only_line(docker.script(), 9)
     assert "tdengine/tsdb:3.3.6.0" in line
     assert "--stop" in line
     assert {call[0] for call in docker.calls()} <= {"info", "--version", "inspect"}
@@ -196,7 +200,7 @@ def test_a_container_of_another_image_is_left_alone(docker):
 def test_a_container_with_other_settings_is_left_alone(docker):
     with tdengine(docker.port):
         docker.script()
-    line = only_line(docker.script("--native"))
+    line = only_line(docker.script("--native"), 9)
     assert "other settings" in line
     assert "--stop" in line
 
@@ -227,7 +231,7 @@ def test_benchmark_names_its_database_and_how_to_view_it(docker):
 def test_no_docker(docker, tmp_path):
     for name in ("bash", "dirname"):
         (tmp_path / name).symlink_to(subprocess.check_output(["bash", "-c", f"type -P {name}"], text=True).strip())
-    assert "not installed" in only_line(docker.script(PATH=str(tmp_path)))
+    assert "not installed" in only_line(docker.script(PATH=str(tmp_path)), 3)
 
 
 DAEMON = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
@@ -247,21 +251,22 @@ UNKNOWN = "Error response from daemon: manifest for tdengine/tsdb:0 not found: m
 
 
 @pytest.mark.parametrize(
-    ("failing", "message", "words"),
+    ("failing", "message", "words", "status"),
     [
-        ("info", DAEMON, "daemon is not running"),
-        ("info", PERMISSION, "no permission"),
-        ("run", TAKEN, "is taken"),
-        ("run", "Error: rootlessport listen tcp 127.0.0.1:6041: bind: address already in use", "is taken"),
-        ("pull", NO_NETWORK, "no network"),
-        ("pull", UNKNOWN, "there is no image"),
-        ("pull", "write /var/lib/docker/tmp/x: no space left on device", "no space"),
-        ("run", "docker: something else.\nbroke", "broke"),
+        ("info", DAEMON, "daemon is not running", 4),
+        ("info", PERMISSION, "no permission", 5),
+        ("run", TAKEN, "is taken", 6),
+        ("run", "Error: rootlessport listen tcp 127.0.0.1:6041: bind: address already in use", "is taken", 6),
+        ("pull", NO_NETWORK, "no network", 7),
+        ("pull", UNKNOWN, "there is no image", 8),
+        ("pull", "write /var/lib/docker/tmp/x: no space left on device", "no space", 1),
+        ("run", "docker: something else.\nbroke", "broke", 1),
     ],
 )
-def test_each_failure_of_docker_has_its_own_line(docker, failing, message, words):
-    docker.play(fail={failing: message})
-    assert words in only_line(docker.script())
+@pytest.mark.parametrize("version", ["Docker 28", "podman version 5.4.0"])
+def test_each_failure_of_docker_has_its_own_line_and_status(docker, version, failing, message, words, status):
+    docker.play(fail={failing: message}, version=version)
+    assert words in only_line(docker.script(), status)
 
 
 def test_a_container_that_could_not_be_started_is_removed(docker):
@@ -286,12 +291,12 @@ def test_no_pull_takes_the_image_that_is_here(docker):
 
 
 def test_no_pull_without_the_image(docker):
-    assert "leave out --no-pull" in only_line(docker.script("--no-pull"))
+    assert "leave out --no-pull" in only_line(docker.script("--no-pull"), 8)
     assert docker.calls("pull") == docker.calls("run") == []
 
 
 def with_logs(result):
-    assert result.returncode == 1, result
+    assert result.returncode == 10, result
     first, *rest = result.stderr.splitlines()
     assert rest == ["the log of taosd"]
     return first
@@ -313,7 +318,7 @@ def test_a_container_that_ends_at_once_is_not_waited_for(docker):
 
 def test_a_changed_password(docker):
     with tdengine(docker.port, status=401, body='{"code":855,"desc":"Authentication failure"}'):
-        assert "TDENGINE_DSN" in only_line(docker.script())
+        assert "TDENGINE_DSN" in only_line(docker.script(), 10)
 
 
 def test_ends_on_a_signal_while_docker_hangs(docker, tmp_path):

@@ -337,6 +337,19 @@ def test_native_installs_the_driver_and_env_sh(tmp_path):
     assert not (copy.folder / "tdengine-client.new").exists()
 
 
+def test_native_takes_the_driver_out_of_a_macos_package(copy):
+    copy.prepare_venv()
+    copy.program("uname", '[ "$1" = -m ] && echo arm64 || echo Darwin')
+    copy.program("pkgutil", '[ "$1" = --expand-full ] && mkdir "$3" && tar -xzf "$2" -C "$3"')
+    package = archive(["Payload/usr/local/lib/libtaos.3.3.7.0.dylib", "Payload/usr/local/bin/taos"])
+    with serving({"/client.pkg": package}) as (address, _):
+        result = copy.install("--native", TDENGINE_CLIENT_URL=f"{address}/client.pkg")
+    assert result.returncode == 0, result
+    assert os.readlink(copy.folder / "tdengine-client/driver/libtaos.dylib") == "libtaos.3.3.7.0.dylib"
+    assert "DYLD_LIBRARY_PATH" in (copy.folder / "env.sh").read_text()
+    assert not (copy.folder / "tdengine-client.new").exists()
+
+
 @pytest.mark.parametrize(
     ("body", "sha256", "words"),
     [
@@ -366,7 +379,7 @@ def test_native_says_why_there_is_no_driver(copy, body, sha256, words):
     [
         ("Linux", "x86_64", "linux-x64.tar.gz"),
         ("Linux", "aarch64", "linux-arm64.tar.gz"),
-        ("Darwin", "arm64", "macos-arm64"),
+        ("Darwin", "arm64", "macos-arm64.pkg"),
         ("Linux", "riscv64", None),
     ],
 )
