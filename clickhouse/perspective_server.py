@@ -50,6 +50,7 @@ OF_THE_DSN = {"host", "port", "user", "user_name", "username", "password", "data
 OF_THE_DSN |= {"settings", "headers", "pool_mgr", "token_provider", "dedicated_pool"}
 HERE = pathlib.Path(__file__).resolve().parent.parent  # the page and node_modules are shared with the demo above
 CDN = "https://cdn.jsdelivr.net/npm/"
+FILTER_HANDLER = b"this.parentNode.dataset.value=this.value"  # in @perspective-dev/viewer
 LOG = logging.getLogger("perspective_server")
 
 DATABASE, TABLE = "stocks", "stock_values"  # in ClickHouse; Perspective's table has the same name
@@ -216,10 +217,13 @@ class Shown:
         self.seconds.setdefault(second, set()).add(key)
         self.total += 1
 
-    def keep_only(self, second, keys):
-        known = self.seconds.get(second, set())
-        self.total -= len(known - keys)
-        known &= keys
+    def of(self, second):
+        return set(self.seconds.get(second, ()))
+
+    def remove(self, second, keys):
+        if second in self.seconds:  # not forgotten meanwhile
+            self.seconds[second] -= keys
+            self.total -= len(keys)
 
     def counts(self, first):
         return {second: len(keys) for second, keys in self.seconds.items() if second >= first and keys}
@@ -237,12 +241,13 @@ class Shown:
 class Feed:
     """Polls the table and feeds its Perspective table; counts what /healthz tells."""
 
-    def __init__(self, database, reader, client, writer, limit):
+    def __init__(self, database, reader, client, writer, limit, history_ms=0):
         self.name, self.database, self.source = TABLE, database, f"{database}.{TABLE}"
         self.quoted = f"`{database}`.{TABLE}"
         self.reader, self.client, self.writer, self.limit = reader, client, writer, limit
+        self.history_ms = history_ms  # to be loaded by the first poll
         self.shown = Shown()
-        self.table = self.start_ns = self.newest_ms = self.error = None
+        self.table = self.start_ns = self.newest_ms = self.lag_ms = self.error = None
         self.checked_from = 0  # from this second on, every row that is stored should have been shown
         self.succeeded_at = time.monotonic()  # start of the last poll that succeeded; at first, of the server
         self.checked_at = self.retry_at = self.row_at = 0.0
@@ -260,7 +265,7 @@ class Feed:
         except DatabaseError as error:
             self.failed_polls += 1
             self.retry_at = time.monotonic() + RETRY_S
-            reason = self.explain(error.code)
+            reason = self.explain(error.code, str(error))
             if reason != self.error:
                 LOG.warning("%s: %s (%s)", self.source, reason, error)
             self.error = reason
@@ -270,12 +275,14 @@ class Feed:
             LOG.info("%s: ClickHouse answers again", self.source)
         self.error, self.succeeded_at = None, started
 
-    def explain(self, code):
+    def explain(self, code, text):
         """What is wrong and what to do, in one line, for the log and the page; `code`: see DatabaseError."""
         if code == "dsn":
             return "CLICKHOUSE_DSN or --dsn has unusable options: correct them"
         if code in (192, 193, 194, 195, 497, 516):
             return "ClickHouse refuses this user or password: check CLICKHOUSE_DSN or --password-file"
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            return "ClickHouse's TLS certificate can't be trusted: name your CA's file in the DSN, as ?ca_cert=ca.pem"
         if code == 81:
             return f"ClickHouse has no database {self.database}: start producer.py, which makes it"
         if code == 60:
@@ -288,16 +295,29 @@ class Feed:
 
     async def read(self, started):
         passed_ms = int((started - self.succeeded_at) * 1000)
-        if self.start_ns is None:  # rows from before the server's start are not shown
+        if self.start_ns is None:  # rows from before the server's start, or before --history, are not shown
             now = await self.reader.ask("SELECT toUnixTimestamp64Nano(now64(9)) AS now")
-            self.start_ns = now["now"][0].as_py() - (passed_ms + WINDOW_MS) * 10**6
+            passed_ms = int((time.monotonic() - self.succeeded_at) * 1000)  # connecting took a while, too
+            self.start_ns = now["now"][0].as_py() - (passed_ms + WINDOW_MS + self.history_ms) * 10**6
             self.checked_from = self.start_ns // 10**9 + 1
         # after a pause the window reaches back to the last poll that succeeded
         window_ms = WINDOW_MS if passed_ms < WINDOW_MS else passed_ms + WINDOW_MS
-        await self.show(f"t.timestamp >= now64(9) - INTERVAL {window_ms} MILLISECOND")
+        times, _ = await self.show(f"t.timestamp >= now64(9) - INTERVAL {window_ms + self.history_ms} MILLISECOND")
+        if self.history_ms:
+            self.end_history(times)
         if started - self.checked_at > CHECK_S:
             self.checked_at = started
             await self.show_late_rows()
+
+    def end_history(self, times):
+        """The history is loaded: what is older than its newest `limit` rows is left out for good."""
+        self.history_ms = 0
+        self.arrivals.clear()
+        self.arrivals.append((time.monotonic(), self.rows))  # it doesn't count for rows/s
+        if len(times) == self.limit:
+            self.start_ns = max(self.start_ns, times[-1])
+            self.checked_from = max(self.checked_from, times[-1] // 10**9 + 1)
+            self.full_polls = 0
 
     async def show(self, where):
         """Shows those of the newest rows that match which were not shown yet. Returns all (times, keys) that match."""
@@ -318,9 +338,10 @@ class Feed:
         if new:
             rows = found.select(list(COLUMNS)).take(new)
             await asyncio.get_running_loop().run_in_executor(self.writer, self.update, rows)
-            now = time.monotonic()
+            now, newest_ms = time.monotonic(), times[new[-1]] // 10**6
             self.rows, self.row_at = self.rows + len(new), now
-            self.newest_ms = max(times[0] // 10**6, self.newest_ms or 0)
+            self.newest_ms = max(newest_ms, self.newest_ms or 0)
+            self.lag_ms = round(time.time() * 1000 - newest_ms)
             if self.rows == len(new):
                 self.arrivals.clear()  # the pace is counted from the first rows on
             self.arrivals.append((now, self.rows))
@@ -357,6 +378,7 @@ class Feed:
         if not differ:
             return
         first, last = min(differ), max(differ)
+        shown = {second: self.shown.of(second) for second in range(first, last + 1)}
         times, keys = await self.show(
             f"t.timestamp >= toDateTime64({first}, 9) AND t.timestamp < toDateTime64({last + 1}, 9)"
         )
@@ -366,8 +388,9 @@ class Feed:
         stored = {}
         for when, key in zip(times, keys, strict=True):
             stored.setdefault(when // 10**9, set()).add(key)
-        for second in range(first, last + 1):
-            self.shown.keep_only(second, stored.get(second, set()))  # rows that are gone don't count any more
+        for second, known in shown.items():
+            if gone := known - stored.get(second, set()):
+                self.shown.remove(second, gone)  # rows that are gone don't count any more
 
     def status(self):
         if not self.rows or self.error and self.error.startswith(("ClickHouse refuses", "ClickHouse has no")):
@@ -384,10 +407,12 @@ class Feed:
         newest = self.newest_ms and datetime.datetime.fromtimestamp(self.newest_ms / 1000, datetime.UTC)
         return {
             "status": self.status(),
+            "source": "poll",
             "rows": self.rows,
             "rows_per_s": round((self.rows - total) / max(passed, 0.25), 1),
             "newest": newest and newest.isoformat(timespec="milliseconds"),
             "age_ms": newest and round(time.time() * 1000 - self.newest_ms),
+            "lag_ms": self.lag_ms,
             "polls": self.polls,
             "failed_polls": self.failed_polls,
             "full_polls": self.full_polls,
@@ -827,6 +852,8 @@ class PageHandler(Plain):
         hashes = " ".join(
             f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in scripts
         )
+        # the viewer's text filters have one inline handler, which makes them as wide as their text
+        handler = base64.b64encode(hashlib.sha256(FILTER_HANDLER).digest()).decode()
         cdn = "" if self.packages.is_dir() else " " + CDN.split("/npm/")[0]
         sockets = ""
         # the page's own address, and the one that ?server= names
@@ -836,7 +863,8 @@ class PageHandler(Plain):
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header(
             "Content-Security-Policy",
-            f"default-src 'none'; script-src 'self' 'wasm-unsafe-eval' {hashes}{cdn}; "
+            "default-src 'none'; "
+            f"script-src 'self' 'wasm-unsafe-eval' 'unsafe-hashes' 'sha256-{handler}' {hashes}{cdn}; "
             f"style-src 'self' 'unsafe-inline'{cdn}; img-src 'self' data: blob:; font-src 'self' data:{cdn}; "
             f"connect-src 'self'{sockets}{cdn}; "
             "worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -940,6 +968,13 @@ def whole_number(least, most):
     return parse
 
 
+def duration_ms(text):
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if match is None or not int(match[1]):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a time such as 30s, 10m, 2h or 1d")
+    return int(match[1]) * {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}[match[2]]
+
+
 def identifier(text):
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a name (letters, digits, _; at most 64)")
@@ -975,6 +1010,8 @@ def parse_arguments(argv=None):
     add("--password-file", metavar="FILE", help="holds the password for the DSN, which then needs none")
     add("--database", type=identifier, help="default: the DSN's, or else stocks")
     add("--interval", type=whole_number(10, 60_000), default=250, metavar="MS", help="between polls (default: 250)")
+    add("--source", choices=["poll"], default="poll", help="there is one here (default: poll)")
+    add("--history", type=duration_ms, default=0, metavar="TIME", help="show rows of so long before the start, as 10m")
     add("--limit", type=whole_number(1, 10**8), default=1000, metavar="N", help="rows a table holds (default: 1000)")
     add("--host", default="127.0.0.1", metavar="H", help="address to listen on (default: 127.0.0.1)")
     add("--port", type=whole_number(0, 65535), default=8080, metavar="P", help="default: 8080")
@@ -1015,7 +1052,7 @@ async def serve(args):
     executor = concurrent.futures.ThreadPoolExecutor(4, "viewers")
     viewers = Viewers(args.max_viewers, args.host, args.allow_origin, not args.no_file_origin)
     database = args.database or args.dsn_database or DATABASE
-    feed = Feed(database, reader, client, writer, args.limit)
+    feed = Feed(database, reader, client, writer, args.limit, args.history)
     shared = SharedViews(server, executor, viewers)
     app = make_app(server, executor, viewers, shared, [feed], HERE / "node_modules", args.prefix)
     http = tornado.httpserver.HTTPServer(

@@ -341,6 +341,8 @@ def explain(code, text, server, table):
     """One line for an error that trying again can't mend, or None."""
     if code in REFUSED:
         return f"{server} refuses this user or password ({text}): check --dsn, CLICKHOUSE_DSN or --password-file"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return f"{server}'s certificate can't be trusted ({text}): name your CA's file in the DSN, as ?ca_cert=ca.pem"
     if code in HOPELESS:
         return (
             f"{table} at {server} can't take these rows ({text}): "

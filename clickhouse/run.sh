@@ -7,8 +7,11 @@ set -euo pipefail
 rows_limit_s=60   # until rows flow
 engine_limit_s=60 # until the embedded engine listens
 pip_limit_s=900   # for one run of pip
+npm_limit_s=300   # for one run of npm
+usual_limit=20000 # rows in the table: 20 s at the default pace, so that charts of prices have a history
+most_rows=100000  # of --history without --limit
 
-port=8080 docker='' install=yes only_install='' limit='' rows='' interval=''
+port=8080 docker='' install=yes only_install='' limit='' rows='' interval='' history=''
 clickhouse_port=${CLICKHOUSE_PORT:-8123}
 python=.venv/bin/python
 names=() pids=() # of the parts that run
@@ -17,20 +20,22 @@ engine='' child='' running='' errors=2
 usage() {
     cat <<'EOF'
 usage: ./run.sh [--dataset stocks] [--port 8080] [--docker] [--install] [--no-install]
-                [--limit N] [--rows N] [--interval MS] [--help]
+                [--history TIME] [--limit N] [--rows N] [--interval MS] [--help]
 
   --dataset D    stocks, the only one here
   --port P       where the page is: http://localhost:P/ (default 8080)
   --docker       ClickHouse in Docker, started by docker.sh; it goes on when the demo ends
   --install      only installs what is missing (chdb alone takes 530 MB)
   --no-install   don't look whether everything is installed
-  --limit N      rows that the Perspective table holds, the newest (default 1000)
+  --history TIME show what is stored of so long before the start, as 30s, 10m, 2h or 1d
+  --limit N      rows that the Perspective table holds, the newest (default 20000; with --history what this pace
+                 makes in that time, at most 100000)
   --rows N       rows a batch (default 250)
   --interval MS  between batches, and between polls (default 250)
 
 ClickHouse is, in this order: the one that CLICKHOUSE_DSN names, one in Docker with --docker, one that answers on
 localhost:8123, or its engine in process (embedded.py), its data in .data. CLICKHOUSE_PORT is used instead of 8123.
-The page's packages come from node_modules above, which ../install.sh makes, or else from the CDN.
+The page's packages come from node_modules above, made when npm is there, or else from the CDN.
 Logs are in .logs. Stop with Ctrl-C.
 EOF
 }
@@ -69,7 +74,7 @@ parse_arguments() {
                     --no-install) install='' ;;
                 esac
                 ;;
-            --dataset | --port | --limit | --rows | --interval)
+            --dataset | --port | --history | --limit | --rows | --interval)
                 if [[ $1 == *=* ]]; then
                     value=${1#*=}
                 else
@@ -82,6 +87,11 @@ parse_arguments() {
                         [[ $value == stocks ]] || unusable "--dataset: '$value' is not stocks, the only one here"
                         ;;
                     --port) whole_number "$flag" "$value" 1 65535 && port=$((10#$value)) ;;
+                    --history)
+                        [[ $value =~ ^[0-9]{1,6}[smhd]$ && $((10#${value%[smhd]})) != 0 ]] ||
+                            unusable "--history: '$value' is not a time such as 30s, 10m, 2h or 1d"
+                        history=$value
+                        ;;
                     --limit) whole_number "$flag" "$value" 1 100000000 && limit=$value ;;
                     --rows) whole_number "$flag" "$value" 1 100000000 && rows=$value ;;
                     --interval) whole_number "$flag" "$value" 10 60000 && interval=$value ;;
@@ -93,6 +103,20 @@ parse_arguments() {
     done
     whole_number CLICKHOUSE_PORT "$clickhouse_port" 1 65535
     [[ -z $only_install || -n $install ]] || unusable "--install and --no-install contradict each other"
+}
+
+# The rows that the producer makes in the time of --history, from usual_limit to most_rows.
+rows_of_history() {
+    local seconds=$((10#${history%[smhd]})) found
+    case $history in
+        *m) seconds=$((seconds * 60)) ;;
+        *h) seconds=$((seconds * 3600)) ;;
+        *d) seconds=$((seconds * 86400)) ;;
+    esac
+    found=$((seconds * 1000 * 10#${rows:-250} / 10#${interval:-250}))
+    ((found >= usual_limit)) || found=$usual_limit
+    ((found <= most_rows)) || found=$most_rows
+    printf '%s' "$found"
 }
 
 answers() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
@@ -107,27 +131,65 @@ run() {
     return "$status"
 }
 
+# Runs a command for at most $1 seconds, with Python's alarm: timeout(1) isn't everywhere. Its output goes into the file $2.
+limited() {
+    run "$python" -c 'import os, signal, sys; signal.alarm(int(sys.argv[1])); os.execvp(sys.argv[2], sys.argv[2:])' \
+        "$1" "${@:3}" >"$2" 2>&1
+}
+
+# What is told of a failure whose output is in the file $1.
+reason() {
+    if grep -qE 'NewConnectionError|ConnectTimeout|name resolution' "$1"; then
+        printf 'no connection to the package index (offline? behind a proxy: set HTTPS_PROXY)'
+    else
+        { grep -E '^ERROR' "$1" || cat "$1"; } | tail -n 1
+    fi
+}
+
 # Makes .venv with exactly the packages of requirements.txt; a broken one is made anew.
 install_packages() {
-    local checksum log=.logs/install.log python3=${PYTHON:-python3}
+    local checksum log=.logs/install.log name python3=''
     checksum=$(cksum <requirements.txt)
-    if [[ -f .venv/.stamp && "$(<.venv/.stamp)" == "$checksum" ]] && "$python" -c 'import clickhouse_connect' 2>/dev/null; then
-        return
+    if [[ -f .venv/.stamp && "$(<.venv/.stamp)" == "$checksum" ]]; then
+        if "$python" -c 'from clickhouse_connect import get_client; import numpy, perspective, tornado.web, importlib.util as i; i.find_spec("chdb").loader' \
+            2>/dev/null; then
+            return
+        fi
+        say "making .venv anew: its Python or its packages do not run any more"
+        rm -rf .venv
     fi
-    "$python3" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
-        die "$python3 is no Python 3.11 or newer: PYTHON=/path/to/python3.11 ./run.sh"
+    for name in ${PYTHON:+"$PYTHON"} ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            python3=$name
+            break
+        fi
+    done
+    [[ -n $python3 ]] || die "${PYTHON:-python3} is no Python 3.11 or newer: PYTHON=/path/to/python3.11 ./run.sh"
     say "installing the packages of requirements.txt into $PWD/.venv (530 MB, most of it ClickHouse's engine)"
     if ! "$python" -m pip --version >/dev/null 2>&1; then
         rm -rf .venv
-        run "$python3" -m venv .venv >"$log" 2>&1 || die "can't make .venv: $(tail -n 1 "$log") (Debian, Ubuntu: apt install python3-venv)"
+        run "$python3" -m venv .venv >"$log" 2>&1 || die "can't make .venv: $(reason "$log") (Debian, Ubuntu: apt install python3-venv)"
     fi
     rm -f .venv/.stamp
-    # the limit as Python's alarm: timeout(1) isn't everywhere
+    # no copy of 200 MB in a cache outside this folder, unless one is named
+    [[ -n ${PIP_CACHE_DIR:-} ]] || export PIP_NO_CACHE_DIR=1
     PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_DEFAULT_TIMEOUT=${PIP_DEFAULT_TIMEOUT:-30} \
-        run "$python" -c 'import os, signal, sys; signal.alarm(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])' \
-        "$pip_limit_s" "$PWD/$python" -m pip install --no-input --only-binary=:all: -r requirements.txt >"$log" 2>&1 ||
-        die "pip can't install requirements.txt: $(tail -n 1 "$log") (all of it: $PWD/$log)"
+        limited "$pip_limit_s" "$log" "$python" -m pip install --no-input --only-binary=:all: -r requirements.txt ||
+        die "pip can't install requirements.txt: $(reason "$log") (all of it: $PWD/$log)"
     printf '%s\n' "$checksum" >.venv/.stamp
+}
+
+# The page's packages into node_modules above. Without npm or a network the page takes them from the CDN.
+install_viewer() {
+    if [[ -d ../node_modules || ! -f ../package-lock.json ]] || ! command -v npm >/dev/null; then return; fi
+    say "installing the viewer's packages of package-lock.json into node_modules above"
+    if npm_config_cache=${npm_config_cache:-$PWD/../.cache/npm} limited "$npm_limit_s" .logs/npm.log \
+        npm ci --prefix .. --ignore-scripts --no-audit --no-fund --no-update-notifier --fetch-retries=1 --fetch-timeout=30000; then
+        cksum <../package-lock.json >../node_modules/.stamp
+    else
+        rm -rf ../node_modules # half of the packages would be worse than none
+        say "npm can't install the viewer's packages (see .logs/npm.log): the page will take them from the CDN"
+    fi
 }
 
 # Prints the version of the ClickHouse that $1 names. Status 2: no usable DSN, 3: user or password refused, 4: no answer.
@@ -152,6 +214,8 @@ try:
 except (ClickHouseError, OSError) as error:
     print(one_line(error))
     sys.exit(3 if getattr(error, "code", None) in (192, 193, 194, 195, 497, 516) else 4)
+except ValueError:
+    sys.exit(2)
 EOF
 }
 
@@ -235,7 +299,9 @@ start() {
 
 start_parts() {
     start producer producer.py ${rows:+--rows "$rows"} ${interval:+--interval "$interval"}
-    start perspective_server perspective_server.py --port "$port" ${limit:+--limit "$limit"} ${interval:+--interval "$interval"}
+    if [[ -n $history && -z $limit ]]; then limit=$(rows_of_history); fi
+    start perspective_server perspective_server.py --port "$port" --limit "${limit:-$usual_limit}" \
+        ${history:+--history "$history"} ${interval:+--interval "$interval"}
 }
 
 # Waits until rows flow, prints the page's address, and one line a second.
@@ -362,7 +428,10 @@ os.execv(sys.argv[1], sys.argv[1:])' "$BASH" "${BASH_SOURCE[0]}" "$@"
     trap stop_all EXIT
     trap 'exit 0' INT TERM HUP
     trap '' PIPE
-    if [[ -n $install ]]; then install_packages; fi
+    if [[ -n $install ]]; then
+        install_packages
+        install_viewer
+    fi
     [[ -z $only_install ]] || exit 0
     [[ -x $python ]] || die "no $python: leave out --no-install"
     choose_clickhouse

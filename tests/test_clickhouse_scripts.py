@@ -1,7 +1,6 @@
 """The scripts of clickhouse/ one by one: flags, errors, what they repeat, the embedded engine, Docker, run.sh."""
 
 import ast
-import asyncio
 import base64
 import contextlib
 import functools
@@ -23,9 +22,11 @@ import urllib.parse
 import urllib.request
 
 import pytest
-from chain import listens, sent
+import trustme
+from chain import children, listens, sent
 from clickhouse_chain import HERE, PYTHON, TABLE, Chain, ClickHouse, install
 from helpers import ROOT, Process, free_port, health, wait_until
+from proxy import Proxy
 
 pytestmark = pytest.mark.timeout(700)  # the first test installs
 SCRIPTS = ["producer.py", "perspective_server.py"]
@@ -84,13 +85,24 @@ SHARED = {
         *("Producer.finish", "Producer.wants_a_batch", "Producer.show", "Producer.run"),
     ],
     "perspective_server.py": [
-        *("CDN", "LOG", "ALLOWED", "DENIED", "OF_A_VIEW", "CHANGES_A_VIEW", "SUBSCRIBES", "MAX_MESSAGE", "MAX_VIEWS"),
+        *(
+            "CDN",
+            "FILTER_HANDLER",
+            "LOG",
+            "ALLOWED",
+            "DENIED",
+            "OF_A_VIEW",
+            "CHANGES_A_VIEW",
+            "SUBSCRIBES",
+            "MAX_MESSAGE",
+            "MAX_VIEWS",
+        ),
         *("MAX_SUBSCRIPTIONS", "MAX_EXPRESSIONS", "MAX_UNSENT", "PING_S", "WINDOW_MS", "LAG_MS", "STALE_S", "Shown"),
         *("CHECK_S", "Feed.health"),
         *("varint", "fields", "encode", "expressions_of", "is_harmful", "parse_request", "is_address"),
         *("Viewers", "SharedView", "SharedViews", "Joined", "ViewerHandler"),
         *("Plain", "NotFound", "PageHandler", "HealthHandler", "PackageHandler", "make_app"),
-        *("whole_number", "origin", "prefix", "Parser", "main"),
+        *("whole_number", "duration_ms", "origin", "prefix", "Parser", "main"),
     ],
 }
 
@@ -137,8 +149,8 @@ def test_the_flags_are_the_roots(name):
     theirs = subprocess.run(
         [sys.executable, ROOT / name, "--help"], capture_output=True, text=True, timeout=30, check=True
     ).stdout
-    only_tdengine = {"--source", "--history"}
-    assert set(re.findall(r"--[a-z-]+", ours)) == set(re.findall(r"--[a-z-]+", theirs)) - only_tdengine
+    only_tdengine = {"--source"}  # ClickHouse has nothing to subscribe to
+    assert set(re.findall(r"--[a-z-]+", ours)) >= set(re.findall(r"--[a-z-]+", theirs)) - only_tdengine
     assert "CLICKHOUSE_DSN" in ours
 
 
@@ -233,7 +245,7 @@ def test_user_and_password_of_the_dsn_reach_clickhouse(name, dsn, file, login, t
 
 @contextlib.contextmanager
 def answering(body, port=0):
-    """An HTTP server that answers with this body, or with what it makes of a request's: (port, headers of the requests)."""
+    """An HTTP server that answers with this body, or what it makes of a request: (port, headers of the requests)."""
     requests = []
 
     class Answer(http.server.BaseHTTPRequestHandler):
@@ -260,54 +272,22 @@ def answering(body, port=0):
 def test_over_tls_with_the_ca_file_that_the_dsn_names(database, tmp_path):
     if not database.is_embedded:
         pytest.skip("that server has a way to it of its own")
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    made = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key -out ca".split()
-    subprocess.run([*made, *names], cwd=tmp_path, capture_output=True, timeout=60, check=True)
-    with TlsFront(tmp_path / "ca", tmp_path / "key", urllib.parse.urlsplit(database.dsn).port) as port:
-        name = database.name + "_tls"
-        for dsn in (f"https://localhost:{port}?ca_cert=", f"clickhouse://localhost:{port}?secure=true&ca_cert="):
-            done = script("producer.py", "--database", name, "--batches", 1, "--dsn", f"{dsn}{tmp_path / 'ca'}")
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with Proxy("127.0.0.1", urllib.parse.urlsplit(database.dsn).port, certificate=context) as proxy:
+        name, host = database.name + "_tls", f"127.0.0.1:{proxy.port}"
+        for dsn in (f"https://{host}?ca_cert=", f"clickhouse://{host}?secure=true&ca_cert="):
+            done = script("producer.py", "--database", name, "--batches", 1, "--dsn", f"{dsn}{tmp_path / 'ca.pem'}")
             assert done.returncode == 0, done.stderr
-        process = Process([PYTHON, HERE / "producer.py", "--dsn", f"https://localhost:{port}"], tmp_path)
-        try:
-            wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in process.stderr(), 30, process.log)
-        finally:
-            process.stop()
-        assert process.stdout() == "sent 0 rows in 0 batches\n"
-    assert database.query(f"SELECT count() FROM {name}.{TABLE}") == [["500"]]
-
-
-class TlsFront:
-    """Speaks TLS on a port of its own and passes the bytes on to another one, in a thread."""
-
-    def __init__(self, certificate, key, upstream):
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self.context.load_cert_chain(certificate, key)
-        self.upstream = upstream
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        start = asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=self.context)
-        server = asyncio.run_coroutine_threadsafe(start, self.loop).result(10)
-        return server.sockets[0].getsockname()[1]
-
-    def __exit__(self, *_):
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(5)
-
-    async def serve(self, reader, writer):
-        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self.upstream)
-
-        async def pass_on(source, target):
-            with contextlib.suppress(OSError):
-                while data := await source.read(65536):
-                    target.write(data)
-                    await target.drain()
-            target.close()
-
-        await asyncio.gather(pass_on(reader, upstream), pass_on(upstream_reader, writer))
+        assert database.query(f"SELECT count() FROM {name}.{TABLE}") == [["500"]]
+        done = script("producer.py", "--database", name, "--batches", 1, "--dsn", f"https://{host}")
+        assert done.returncode == 1
+        assert "certificate can't be trusted" in done.stderr
+        with Chain(database, tmp_path, f"https://{host}") as chain:
+            server = chain.server()
+            wait_until(lambda: chain.table()["error"], 20, server.log)
+            assert "certificate can't be trusted" in chain.table()["error"]
 
 
 def test_a_table_of_whole_seconds_is_kept_and_the_pace_refused(database, tmp_path):
@@ -339,6 +319,18 @@ def test_rows_of_equal_timestamps_are_all_shown(database, tmp_path):
         database.query(f"INSERT INTO {{db}}.{TABLE} VALUES {prices}")
         wait_until(lambda: chain.table()["rows"] >= before + 20, 20, lambda: chain.health())
         assert sent(producer) == 250
+
+
+def test_history_shows_what_was_stored_before_the_start(database, tmp_path):
+    with Chain(database, tmp_path) as chain:
+        assert chain.producer("--batches", "8").wait(40) == 0
+        database.query(f"INSERT INTO {{db}}.{TABLE} (timestamp, ticker) VALUES (now64(9) - INTERVAL 1 HOUR, 'OLD')")
+        chain.server("--history", "10m", limit=1500)
+        wait_until(lambda: chain.table()["polls"] > 2, 20, lambda: chain.health())
+        assert chain.table()["rows"] == 1500  # the newest of 2000 that the limit holds
+        assert chain.table()["full_polls"] == 0
+        chain.producer("--batches", "2")
+        wait_until(lambda: chain.table()["rows"] >= 2000, 20, lambda: chain.health())
 
 
 def test_rows_that_come_late_are_shown_also_when_they_are_the_first(database, tmp_path):
@@ -659,6 +651,48 @@ def test_run_says_what_is_unusable(args):
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("dsn", "status", "said"),
+    [
+        ("clickhouse://a:secret@localhost:notaport", 2, "CLICKHOUSE_DSN"),
+        (
+            "http://a:secret@127.0.0.1:{free}",
+            1,
+            "no ClickHouse answers at http://127.0.0.1:{free} (Connection refused)",
+        ),
+        ("http://a:secret@127.0.0.1:{database}", 1, "refuses the user or password"),
+    ],
+)
+def test_run_says_what_is_wrong_with_the_dsn(database, dsn, status, said):
+    ports = {"free": free_port(), "database": urllib.parse.urlsplit(database.dsn).port}
+    if not database.is_embedded:
+        pytest.skip("another server may let that user in")
+    done = run_script("--port", free_port(), CLICKHOUSE_DSN=dsn.format(**ports))
+    assert (done.returncode, len(done.stderr.splitlines())) == (status, 1), done.stderr
+    assert said.format(**ports) in done.stderr
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_run_says_that_its_port_is_taken():
+    with answering(b"") as (port, _):
+        done = run_script("--port", port)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert f"port {port} is taken" in done.stderr
+
+
+def run_script(*args, **env):
+    install()
+    return subprocess.run(
+        [HERE / "run.sh", *map(str, args)],
+        cwd="/",
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
 def test_run_shows_rows_of_the_embedded_engine_and_ends_as_a_whole(tmp_path):
     install()
     folder = tmp_path / "a copy/clickhouse"
@@ -667,17 +701,45 @@ def test_run_shows_rows_of_the_embedded_engine_and_ends_as_a_whole(tmp_path):
         shutil.copy(HERE / name, folder)
     (folder / ".venv").symlink_to(HERE / ".venv")
     port, clickhouse_port = free_port(), free_port()
-    command = ["env", "-u", "CLICKHOUSE_DSN", f"CLICKHOUSE_PORT={clickhouse_port}"]
-    run = Process([*command, folder / "run.sh", "--port", port], tmp_path, "run", cwd="/")
+    command = ["env", "-u", "CLICKHOUSE_DSN", f"CLICKHOUSE_PORT={clickhouse_port}", folder / "run.sh", "--port", port]
+    sent_before = 0
+    # the second time with what the first has stored
+    for flags, number in (([], signal.SIGINT), (["--history", "10m"], signal.SIGTERM)):
+        run = Process([*command, *flags], tmp_path, "run", cwd="/")
+        try:
+            wait_until(lambda run=run: run.stdout().count(" rows/s, ") > 1 or not run.alive(), 90, run.log)
+            assert "using ClickHouse's engine in process" in run.stdout(), run.log()
+            (table,) = health(port)["tables"].values()
+            assert table["rows"] > sent_before
+            run.signal(number)
+            assert run.wait(9) == 0, run.log()
+            sent_before = int(re.search(r"^producer: sent (\d+) rows", run.stdout(), re.MULTILINE)[1])
+            assert sent_before > 0
+            assert not run.stderr()
+            assert not listens(port)
+            assert not listens(clickhouse_port)
+        finally:
+            run.stop()
+
+
+def test_run_ends_as_a_whole_when_a_part_ends(database, tmp_path):
+    folder = tmp_path / "clickhouse"
+    folder.mkdir()
+    for name in (*SCRIPTS, "embedded.py", "run.sh", "requirements.txt"):
+        shutil.copy(HERE / name, folder)
+    (folder / ".venv").symlink_to(HERE / ".venv")
+    port = free_port()
+    run = Process(
+        [folder / "run.sh", "--port", port], tmp_path, "run", env={"CLICKHOUSE_DSN": database.dsn + f"/{database.name}"}
+    )
     try:
-        wait_until(lambda: run.stdout().count(" rows/s, ") > 1 or not run.alive(), 60, run.log)
-        assert "using ClickHouse's engine in process" in run.stdout(), run.log()
-        assert health(port)["status"] == "ok"
-        run.signal(signal.SIGINT)
-        assert run.wait(9) == 0, run.log()
-        assert re.search(r"^producer: sent \d+ rows", run.stdout(), re.MULTILINE), run.log()
-        assert not run.stderr()
+        wait_until(lambda: run.stdout().count(" rows/s, ") > 0 or not run.alive(), 90, run.log)
+        assert "(CLICKHOUSE_DSN)" in run.stdout(), run.log()
+        (producer,) = children(run.pid, "producer.py")
+        os.kill(producer, signal.SIGKILL)
+        assert run.wait(10) == 1
+        assert run.stderr().startswith("run.sh: producer has ended with status 137")
         assert not listens(port)
-        assert not listens(clickhouse_port)
     finally:
         run.stop()
+        database.query("DROP DATABASE IF EXISTS {db} SYNC")
