@@ -18,7 +18,7 @@ skip_without_node()
 
 
 @pytest.fixture
-def chain(database, tmp_path):
+def chain(database, tmp_path, source):
     with NodeChain(database, tmp_path) as chain:
         yield chain
 

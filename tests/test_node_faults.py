@@ -26,7 +26,7 @@ skip_without_node()
 
 
 @pytest.fixture
-def chain(database, tmp_path):
+def chain(database, tmp_path, source):
     """A chain that reaches the database by way of chain.proxy."""
     with database.proxy() as proxy, NodeChain(database, tmp_path, dsn=database.through(proxy)) as chain:
         chain.proxy = proxy
