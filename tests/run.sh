@@ -53,6 +53,21 @@ install_chromium() {
     die "no chromium on PATH, which the page's tests need: install it (Debian, Ubuntu: apt install chromium)"
 }
 
+# The Node pair and its linter, where Node is there; its tests are skipped where it isn't.
+install_node() {
+    local log=.logs/install-tests.log
+    if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+        say "no Node.js on PATH: the tests of node/ are skipped"
+        return
+    fi
+    if [[ ! -x node/node_modules/.bin/biome || node/package-lock.json -nt node/node_modules/.package-lock.json ]]; then
+        say "installing the packages of node/package-lock.json into node/node_modules"
+        npm ci --prefix node --no-audit --no-fund >"$log" 2>&1 ||
+            die "npm can't install the packages of node/: $(grep -m 1 'npm error' "$log") (all of it: $log)"
+    fi
+    (cd node && node_modules/.bin/biome check --error-on-warnings .)
+}
+
 shell_scripts() {
     find . \( -name .venv -o -name node_modules -o -name .cache -o -name .git -o -name tdengine-client \) -prune \
         -o -type f \( -name '*.sh' -o -path './.ci/run' \) -print0
@@ -70,6 +85,7 @@ main() {
     install_chromium
     .venv/bin/python -m ruff check .
     .venv/bin/python -m ruff format --check .
+    install_node
     shell_scripts | xargs -0 .venv/bin/shellcheck
     processes=$(.venv/bin/python -c 'import os; print(max(4, os.cpu_count() or 1))')
     exec .venv/bin/python -m pytest -n "${PYTEST_PROCESSES:-$processes}" "$@"
