@@ -116,9 +116,12 @@ class Engine:
         self.held = chdb.connect(self.folder)  # the engine stays while a connection does
         self.version, self.timezone = self.query(self.held, "SELECT version(), timezone()").decode().split()
 
-    def query(self, connection, sql, fmt="TabSeparated", params=None):
+    def query(self, connection, *statement):
+        return self.result(connection, *statement).bytes()
+
+    def result(self, connection, sql, fmt="TabSeparated", params=None):
         try:
-            return connection.query(sql, fmt, params=params or {}).bytes()
+            return connection.query(sql, fmt, params=params or {})
         except Exception as error:  # chdb has several classes for what the engine says
             text = str(error)
             code = re.match(r"\s*Code: (\d+)\. (?:DB::Exception: )?", text)
@@ -131,9 +134,11 @@ class Engine:
         try:
             if database:
                 self.query(connection, f"USE {quoted(database, '`')}")
-            # readonly last: it forbids to set the others
-            for name, value in sorted(settings.items(), key=lambda setting: setting[0] == "readonly"):
-                self.query(connection, f"SET {name} = {quoted(value)}")
+            given = [f"{name} = {quoted(value)}" for name, value in settings.items() if name != "readonly"]
+            if given:
+                self.query(connection, f"SET {', '.join(given)}")
+            if "readonly" in settings:  # last, because it forbids to set the others
+                self.query(connection, f"SET readonly = {quoted(settings['readonly'])}")
             yield connection
         finally:
             connection.close()
@@ -148,9 +153,7 @@ class Engine:
             file.write(data)
             file.flush()
             path = quoted(file.name)
-            rows = int(self.query(connection, f"SELECT count() FROM file({path}, {fmt})")) if data else 0
-            self.query(connection, f"{sql} FROM INFILE {path} FORMAT {fmt}")
-            return rows
+            return self.result(connection, f"{sql} FROM INFILE {path} FORMAT {fmt}").rows_written()
 
 
 def quoted(text, quote="'"):

@@ -84,9 +84,6 @@ class ClickHouse:
         columns += "low Float64, close Float64, volume UInt32, date Date"
         self.query(f"CREATE TABLE {{db}}.{TABLE} ({columns}) ENGINE = {engine}")
 
-    def count(self):
-        return int(self.query(f"SELECT count() FROM {{db}}.{TABLE}")[0][0])
-
     def counts(self):
         """(rows, different timestamps, sum of volume) that are stored."""
         (row,) = self.query(f"SELECT count(), uniqExact(timestamp), sum(volume) FROM {{db}}.{TABLE}")

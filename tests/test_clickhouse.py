@@ -3,6 +3,7 @@
 import asyncio
 import pathlib
 import shutil
+import signal
 
 import pytest
 from chain import sent, stop_producers
@@ -44,7 +45,7 @@ def test_batches_that_were_sent_again_are_stored_once(database, tmp_path, engine
     with Chain(database, tmp_path) as chain, database.proxy() as proxy:
         chain.server()
         viewer = chain.viewer()
-        producer = chain.producer("--interval", "100", dsn=database.through(proxy))
+        producer = chain.producer(dsn=database.through(proxy))
         wait_until(lambda: chain.table()["rows"] >= 1000, 40, lambda: (chain.health(), producer.log()))
         # clickhouse-connect itself sends again once: two replies lost are one that it hands on
         faults = [proxy.lose_replies, proxy.cut_requests, proxy.cut, lambda: proxy.lose_replies(2)]
@@ -61,13 +62,17 @@ def test_a_batch_whose_confirmation_came_too_late_is_found_instead_of_sent_again
     database.create_table("Memory")  # it knows no batch again
     with Chain(database, tmp_path) as chain, database.proxy() as proxy:
         producer = chain.producer(dsn=database.through(proxy) + "?send_receive_timeout=1")
-        wait_until(lambda: "Traceback" not in producer.stderr() and database.count() >= 500, 40, producer.log)
+        wait_until(lambda: stored_rows(database) >= 500, 60, producer.log)
         proxy.delay(3)
         wait_until(lambda: "waiting for ClickHouse" in producer.stderr(), 20, producer.log)
         proxy.go_on()
         wait_until(lambda: "connected to" in producer.stderr(), 20, producer.log)
         stop_producers(producer)
         assert database.counts()[:2] == (sent(producer), sent(producer))
+
+
+def stored_rows(database):
+    return int(database.query(f"SELECT count() FROM {{db}}.{TABLE}")[0][0])
 
 
 def test_rows_that_come_later_than_the_window_reaches_are_shown(database, tmp_path):
@@ -122,6 +127,24 @@ def test_a_database_that_is_killed_and_comes_back_loses_nothing(database, tmp_pa
         chain.wait_for_rows(1000, 20)
         stop_producers(producer)
         assert_each_row_shown_once(chain, viewer, sent(producer))
+
+
+def test_a_producer_that_is_killed_leaves_whole_batches_which_are_shown(database, tmp_path):
+    with Chain(database, tmp_path) as chain, database.proxy() as proxy:
+        chain.server()
+        producer = chain.producer(dsn=database.through(proxy))
+        viewer = chain.viewer()
+        wait_until(lambda: viewer.distinct() >= 1000, 40, lambda: chain.health())
+        proxy.delay(5)  # one batch is stored, and its reply on its way
+        rows = stored_rows(database)
+        wait_until(lambda: stored_rows(database) > rows, 20, producer.log)
+        producer.signal(signal.SIGKILL)
+        producer.wait(5)
+        second = chain.producer("--batches", "4")
+        assert second.wait(30) == 0, second.log()
+        rows = stored_rows(database)
+        assert rows % 250 == 0
+        assert_each_row_shown_once(chain, viewer, rows)
 
 
 def test_hostile_viewers_are_refused_while_an_honest_one_is_served(database, tmp_path):
