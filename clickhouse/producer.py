@@ -13,6 +13,7 @@ import collections
 import contextlib
 import datetime
 import ipaddress
+import itertools
 import logging
 import os
 import pathlib
@@ -59,6 +60,7 @@ CREATE = (
     + ", ".join(f"`{name}` {kind}" for name, kind in COLUMNS.items())
     + f") ENGINE = MergeTree ORDER BY timestamp SETTINGS {WINDOW}"
 )
+ROWS_PER_INSERT = 50_000  # of batches that wait, so many rows go into one insert
 READ_TIMEOUT_S = 6  # ClickHouse's silence for so long is a failure
 RETRY_S = 0.5  # between two tries to connect
 FINISH_S = 4.5  # what is kept is still sent for so long after SIGINT or SIGTERM
@@ -359,6 +361,7 @@ class Producer:
         self.random_rows, self.beat = dataset(), Beat(args.interval, args.rows)
         self.kept = collections.deque()  # batches not confirmed, oldest first: (stamps in ns, columns, token)
         self.made = self.sent = self.retries = 0
+        self.in_flight = 0  # batches that the sender was given as one
         self.units_per_s = None  # the table's precision, known once the sender is ready
         self.waiting = self.paused = self.backlog_said = False
         self.finish_by = None
@@ -389,6 +392,16 @@ class Producer:
         self.made += 1
         self.beat.due += self.beat.interval_ns
 
+    def oldest(self):
+        """The oldest batches kept, as one: after a pause they catch up in a few calls.
+
+        Those that have failed are the same again, because their token stands for just these rows.
+        """
+        self.in_flight = self.in_flight or max(1, min(len(self.kept), ROWS_PER_INSERT // self.args.rows))
+        stamps, batches, tokens = zip(*itertools.islice(self.kept, self.in_flight), strict=True)
+        columns = {name: np.concatenate([each[name] for each in batches]) for name in batches[0]}
+        return np.concatenate(stamps), columns, tokens[0]
+
     def take(self, kind, *details):
         """Deals with one message of the sender; SystemExit with a line for the user when there is no going on."""
         if kind == "ready":
@@ -403,8 +416,10 @@ class Producer:
                 self.beat.start()
             (self.units_per_s,) = details
         elif kind == "sent":
-            self.kept.popleft()
-            self.sent += 1
+            for _ in range(self.in_flight):
+                self.kept.popleft()
+            self.sent += self.in_flight
+            self.in_flight = 0
         elif kind == "died":
             raise details[0]
         else:
@@ -437,7 +452,7 @@ class Producer:
             if wanted and time.monotonic_ns() >= self.beat.due:
                 self.make_a_batch()
             if self.sender.idle and self.kept:
-                self.sender.send(self.kept[0])
+                self.sender.send(self.oldest())
             until_due = max(self.beat.due - time.monotonic_ns(), 0) / 1e9
             # bound of this wait: 0.1 s, so that signals and the display are looked at
             for message in self.sender.messages(min(until_due, 0.1) if wanted and not self.paused else 0.1):
