@@ -1384,7 +1384,8 @@ async def serve_polled(feeds, stop, interval_ms):
     polls = [tornado.ioloop.PeriodicCallback(feed.poll, interval_ms) for feed in feeds]
     # The producer's batches are due at full intervals of the clock: we look shortly after.
     lag_ms = min(LAG_MS, 0.4 * interval_ms)
-    await asyncio.sleep((lag_ms - time.time() * 1000) % interval_ms / 1000)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), (lag_ms - time.time() * 1000) % interval_ms / 1000)
     for poll in polls:
         poll.start()
     await stop.wait()

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import signal
 import sys
 
 import pytest
@@ -115,6 +116,14 @@ def test_a_port_that_is_taken_ends_in_one_line_and_status_1(tmp_path):
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert f"{port}" in done.stderr
+
+
+def test_a_server_that_waits_for_its_first_poll_ends_on_a_signal(tmp_path):
+    args = [sys.executable, "perspective_server.py", "--port", "0", "--interval", "60000"]
+    with running(args, tmp_path) as server:
+        wait_until(lambda: "page at" in server.stderr(), 20, server.log)
+        server.signal(signal.SIGINT)
+        assert server.wait(5) == 0
 
 
 def test_stocks_walk_and_keep_low_and_high_around_open_and_close():
