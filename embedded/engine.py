@@ -365,7 +365,8 @@ class Session:
         if isinstance(found, Subtable):
             where = f"r.s = {found.id}"
             return Source(columns, tags | hidden, f"t{table.id} r", tags_from=join, where=where, order="r.c0", **common)
-        return Source(columns | tags, hidden, f"t{table.id} r", tags_from=join, order="r.s, r.c0", **common)
+        common |= {"tags_only": f"g{table.id} g", "order": "r.s, r.c0"}
+        return Source(columns | tags, hidden, f"t{table.id} r", tags_from=join, **common)
 
     def system_table(self, name, parser):
         """information_schema, as far as it is used; no SELECT *, as TDengine has more columns."""

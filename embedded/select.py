@@ -41,6 +41,7 @@ class Source:
 
     columns: {name: (DuckDB's SQL, Column)}, in the order of SELECT *; hidden: more names that may be asked for by name.
     tags_from: what to join when a tag or tbname is asked for. where: a condition that always applies.
+    tags_only: what to read when nothing but distinct tags is asked for; subtables without rows have them, too.
     """
 
     columns: dict
@@ -49,6 +50,7 @@ class Source:
     precision: int = 0
     time: str | None = None  # name of the first column
     tags_from: str = ""
+    tags_only: str = ""
     where: str = ""
     order: str = ""
     has_star: bool = True
@@ -74,7 +76,7 @@ class Planner:
         self.precision = source.precision if source else 0
         self.now = times.now(self.precision)
         self.groups, self.inside_aggregate, self.grouping = {}, False, False
-        self.needs_tags, self.rows_only = False, False
+        self.needs_tags, self.needs_rows, self.rows_only = False, False, False
         self.names = set()  # what may stand before a column's name: the table or its alias
         self.window = None  # SQL of _wstart, _wend, _wduration inside INTERVAL
 
@@ -100,7 +102,7 @@ class Planner:
         columns = [self.result_column(item, value) for item, value in zip(items, typed, strict=True)]
         order = self.plan_order(select, items, typed)
         parts = ["SELECT", "DISTINCT" * select.distinct, ", ".join(value.sql for value in typed)]
-        parts += self.from_and_where(where)
+        parts += self.from_and_where(where, select.distinct and not self.grouping)
         if self.groups:
             parts.append("GROUP BY " + ", ".join(self.groups))
         elif self.grouping and "count" not in names:
@@ -150,11 +152,15 @@ class Planner:
             raise TDengineError(0x2608, "There mustn't be aggregation")
         return self.boolean(where).sql
 
-    def from_and_where(self, where):
-        if self.source is None:
+    def from_and_where(self, where, tags_will_do=False):
+        source = self.source
+        if source is None:
             return []
-        parts = ["FROM " + self.source.from_sql + (self.source.tags_from if self.needs_tags else "")]
-        conditions = [f"({text})" for text in (self.source.where, where) if text]
+        if tags_will_do and self.needs_tags and not self.needs_rows and source.tags_only:
+            parts = ["FROM " + source.tags_only]
+        else:
+            parts = ["FROM " + source.from_sql + (source.tags_from if self.needs_tags else "")]
+        conditions = [f"({text})" for text in (source.where, where) if text]
         if conditions:
             parts.append("WHERE " + " AND ".join(conditions))
         return parts
@@ -214,7 +220,7 @@ class Planner:
             self.groups[self.expression(expression).sql] = None
         if select.interval:
             width, offset = select.interval
-            if width.unit in "ny" or self.zone is not datetime.UTC and width.unit in "dw":
+            if width.unit in "nyw" or self.zone is not datetime.UTC and width.unit == "d":
                 raise self.unsupported(width.token)
             units = times.span(width.count, width.unit, self.precision)
             shift = times.span(offset.count, offset.unit, self.precision) if offset else 0
@@ -330,6 +336,8 @@ class Planner:
             raise TDengineError(0x260A, "Not a GROUP BY expression")
         if column.is_tag and self.source.tags_from:
             self.needs_tags = True
+        else:
+            self.needs_rows = True
         return Typed(text, column.type, column.length)
 
     def window_column(self, node):

@@ -603,6 +603,15 @@ def test_queries(rows, text, result):
     assert rows(text) == result
 
 
+def test_distinct_tags_are_those_of_subtables_without_rows_too(rows):
+    rows("CREATE TABLE s3 USING st TAGS (3, 'C')")
+    assert rows("SELECT DISTINCT tbname, g FROM st ORDER BY g") == [["s1", 1], ["s2", 2], ["s3", 3]]
+    assert rows("SELECT DISTINCT loc FROM st WHERE g > 1 ORDER BY loc") == [[None], ["C"]]
+    assert rows("SELECT DISTINCT tbname FROM st WHERE x > 5") == [["s2"]]
+    assert rows("SELECT tbname FROM s3") == []
+    assert len(rows("SELECT tbname FROM st")) == 5
+
+
 def test_groups_are_not_cut_by_a_limit_without_order(rows):
     assert len(rows("SELECT a, COUNT(*) FROM t GROUP BY a LIMIT 1")) == 4
 
@@ -663,6 +672,8 @@ def test_errors(rows, text, error):
         "SELECT COUNT(*) FROM t SESSION(ts, 1s)",
         "SELECT COUNT(*) FROM t STATE_WINDOW(a)",
         "SELECT COUNT(*) FROM t INTERVAL(1s) FILL(NULL)",
+        "SELECT COUNT(*) FROM t INTERVAL(1n)",
+        "SELECT COUNT(*) FROM t INTERVAL(1w)",
         "SELECT COUNT(*) FROM t INTERVAL(1s) SLIDING(500a)",
         "SELECT COUNT(*) FROM t GROUP BY a HAVING COUNT(*) > 1",
         "SELECT a FROM t WHERE b MATCH 'x'",
