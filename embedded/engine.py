@@ -212,8 +212,9 @@ class Session:
 
     def new_subtable(self, stable, name):
         """A Subtable with a number of its own, which Storage.write() stores."""
-        stable.last_subtable += 1
-        return Subtable(stable.last_subtable, stable, name)
+        with self.storage.lock:
+            stable.last_subtable += 1
+            return Subtable(stable.last_subtable, stable, name)
 
     def tag_values(self, using, stable, parser):
         """All tags of a new subtable, in the supertable's order; NULL where USING names no value."""
@@ -233,44 +234,56 @@ class Session:
     def do_insert(self, statement, parser):
         if any(name is None for name, *_ in statement.targets):
             raise TDengineError(0x0216, "syntax error near '?' (? only used in stmt)")
-        with self.storage.lock:
-            plans, new = {}, {}
-            for name, using, column_tokens, rows, after_name in statement.targets:
-                database = self.database_of(name, (0x0200, "db is not specified"))
-                found = database.tables.get(name.table)
-                if found is None and using is not None:
-                    stable = self.stable_of(using, parser)
-                    found = new.get((stable.id, name.table), (None,))[0]
-                    tags = self.tag_values(using, stable, parser)
-                    if found is None:
-                        found = self.new_subtable(stable, name.table)
-                        new[stable.id, name.table] = (found, tags)
+        while True:
+            # without the lock, as it takes long for many rows
+            found, rows_of_tables, new = self.plan_insert(statement, parser)
+            with self.storage.lock:
+                if all(self.is_still(*each) for each in found):  # else made or dropped meanwhile
+                    return self.storage.write(rows_of_tables, new)
+
+    def is_still(self, database, name, table):
+        return self.storage.databases.get(database.name) is database and database.tables.get(name) is table
+
+    def plan_insert(self, statement, parser):
+        """([(database, name, table that was found or None)], [Rows], [(new Subtable, its tags)])."""
+        targets, plans, new = [], {}, {}
+        for name, using, column_tokens, rows, after_name in statement.targets:
+            database = self.database_of(name, (0x0200, "db is not specified"))
+            found = database.tables.get(name.table)
+            targets.append((database, name.table, found))
+            if found is None and using is not None:
+                stable = self.stable_of(using, parser)
+                found = new.get((stable.id, name.table), (None,))[0]
+                tags = self.tag_values(using, stable, parser)
                 if found is None:
-                    raise TDengineError(0x2603, "Table does not exist")
-                if isinstance(found, Table) and found.tags is not None:
-                    reason = "(...tbname, ts...) bounded cols is expected for supertable insertion"
-                    rest = sql.lower_outside_quotes(parser.sql[after_name:])
-                    raise TDengineError(0x0216, f"syntax error near '{rest}' ({reason})")
-                table = found if isinstance(found, Table) else found.stable
-                indices = bound_columns(table, column_tokens, parser)
-                merged = plans.setdefault((table.database.name, table.name, tuple(indices)), (table, {}))[1]
-                subtable_id = None if isinstance(found, Table) else found.id
-                self.merge_rows(merged, subtable_id, table, indices, rows, parser)
-            if len({key[:2] for key in plans}) != len(plans):
-                raise parser.unsupported(parser.tokens[0])  # one table with different lists of columns
-            rows_of_tables = []
-            for (_, _, indices), (table, merged) in plans.items():
-                columns = [table.columns[index] for index in indices]
-                arrays = [
-                    list_to_array(column, values)
-                    for column, values in zip(columns, zip(*merged.values(), strict=True), strict=True)
-                ]
-                check_rows(table, indices, arrays)
-                subtables = None
-                if table.tags is not None:
-                    subtables = np.array([subtable for subtable, _ in merged], np.int32)
-                rows_of_tables.append(Rows(table, subtables, list(indices), arrays))
-            return self.storage.write(rows_of_tables, list(new.values()))
+                    found = self.new_subtable(stable, name.table)
+                    new[stable.id, name.table] = (found, tags)
+            if found is None:
+                raise TDengineError(0x2603, "Table does not exist")
+            if isinstance(found, Table) and found.tags is not None:
+                reason = "(...tbname, ts...) bounded cols is expected for supertable insertion"
+                rest = sql.lower_outside_quotes(parser.sql[after_name : after_name + sql.LONGEST_REST])
+                raise TDengineError(0x0216, f"syntax error near '{rest}' ({reason})")
+            table = found if isinstance(found, Table) else found.stable
+            indices = bound_columns(table, column_tokens, parser)
+            merged = plans.setdefault((table.database.name, table.name, tuple(indices)), (table, {}))[1]
+            subtable_id = None if isinstance(found, Table) else found.id
+            self.merge_rows(merged, subtable_id, table, indices, rows, parser)
+        if len({key[:2] for key in plans}) != len(plans):
+            raise parser.unsupported(parser.tokens[0])  # one table with different lists of columns
+        rows_of_tables = []
+        for (_, _, indices), (table, merged) in plans.items():
+            columns = [table.columns[index] for index in indices]
+            arrays = [
+                list_to_array(column, values)
+                for column, values in zip(columns, zip(*merged.values(), strict=True), strict=True)
+            ]
+            check_rows(table, indices, arrays)
+            subtables = None
+            if table.tags is not None:
+                subtables = np.array([subtable for subtable, _ in merged], np.int32)
+            rows_of_tables.append(Rows(table, subtables, list(indices), arrays))
+        return targets, rows_of_tables, list(new.values())
 
     def merge_rows(self, merged, subtable_id, table, indices, rows, parser):
         """Adds rows to {(subtable, time): values}; within one statement a NULL does not replace an earlier value."""

@@ -22,6 +22,7 @@ ONE_ROW = frozenset(
     ["min", "max", "first", "last", "last_row"]
 )  # beside one of these TDengine allows columns, we don't
 WINDOW = {"_wstart", "_wend", "_wduration"}
+LONGEST_TEXT = 65517  # bytes, the n of the longest VARCHAR(n)
 COMPARISONS = frozenset(("=", "<>", "<", "<=", ">", ">="))
 
 
@@ -315,6 +316,8 @@ class Planner:
         if node.kind == "float":
             return Typed(f"{node.value!r}::DOUBLE", DOUBLE, constant=node.value)
         if node.kind == "text":
+            if len(node.value.encode()) > LONGEST_TEXT:
+                raise self.unsupported(node.token)
             return Typed(quote(node.value), VARCHAR, len(node.value.encode()), node.value)
         if node.kind == "bool":
             return Typed(str(node.value).lower(), BOOL, constant=node.value)

@@ -15,10 +15,11 @@ TOKEN = re.compile(
     |(?P<number>(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?)(?P<unit>[buasmhdwnyBUASMHDWNY](?![A-Za-z0-9_]))?
     |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
     |`(?P<quoted>[^`]*)`
-    |(?P<text>'(?:[^'\\]|''|\\.)*'|"(?:[^"\\]|""|\\.)*")
+    |(?P<text>'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'|"[^"\\]*(?:(?:""|\\.)[^"\\]*)*")
     |(?P<sign><=|>=|<>|!=|[-+*/%=<>(),.;?])""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
+QUOTED = re.compile(r"""('[^'\\]*(?:(?:''|\\.)[^'\\]*)*'|"[^"\\]*(?:(?:""|\\.)[^"\\]*)*"|`[^`]*`)""", re.DOTALL)
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 # Words of TDengine's grammar: names only in back-quotes.
 RESERVED = frozenset(
@@ -57,6 +58,7 @@ FUNCTIONS_OF_TDENGINE = frozenset(
     sha2 to_base64 from_base64 st_geomfromtext st_astext block_dist
 """.split()
 )
+LONGEST_SQL = 2**20  # characters
 LONGEST_REST = 1000  # characters of the SQL that a message repeats
 LONGEST_LIST = 4096  # columns of a SELECT, choices of an IN
 FUNCTIONS_WITH_WORDS = frozenset({"trim", "substr", "substring", "position"})  # as in TRIM(LEADING FROM x)
@@ -242,7 +244,7 @@ class Operation:
 # Tokens
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Token:
     kind: str  # word, quoted, text, int, float, duration, sign, end, bad
     value: object  # words are lower-cased
@@ -311,7 +313,7 @@ def replaced_escape(letter):
 
 def lower_outside_quotes(text):
     """SQL text as TDengine repeats it, in names of result columns and in messages."""
-    parts = re.split(r"""('(?:[^'\\]|''|\\.)*'|"(?:[^"\\]|""|\\.)*"|`[^`]*`)""", text)
+    parts = QUOTED.split(text)
     return "".join(part if k % 2 else part.lower() for k, part in enumerate(parts))
 
 
@@ -915,6 +917,8 @@ class Parser:
 
 def parse(sql):
     """The statement of an SQL text; TDengineError when it is not one of ours."""
+    if len(sql) > LONGEST_SQL:
+        raise TDengineError(0x0217, f"SQL statement too long: {LONGEST_SQL} characters at most (stand-in for TDengine)")
     parser = Parser(sql)
     try:
         return parser.statement(), parser

@@ -251,6 +251,11 @@ def test_a_wrong_length_of_sql_is_refused(stand_in, length):
         "SELECT '" + "\\'" * 100_000,
         "SELECT /*" * 50_000,
         "SELECT " + "9" * 10_000,
+        "SELECT '" + "x" * 1_000_000 + "'",
+        "SELECT '" + "''" * 500_000 + "'",
+        "SELECT '" + "x" * 20_000_000 + "'",
+        "SELECT " + "1," * 100_000,
+        "INSERT INTO honest.t VALUES " + "(1,1)" * 50_000,
         "SELECT 1e999",
         "SELECT NOW() + 999999999999999999y",
         "SELECT NOW() + 999999999999999999d",
@@ -262,7 +267,7 @@ def test_a_wrong_length_of_sql_is_refused(stand_in, length):
         "INSERT INTO honest.t VALUES (99999999999999999999999999, 1)",
         "INSERT INTO honest.t VALUES (NOW + 999999999999999999d, 1)",
     ],
-    ids=range(16),
+    ids=range(21),
 )
 def test_sql_made_to_hurt_is_answered_soon(stand_in, sql):
     with raw(stand_in.port) as client:
