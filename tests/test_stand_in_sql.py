@@ -1,10 +1,11 @@
 """The stand-in's SQL through the real client: what was measured on TDengine and lies in the stand-in's part."""
 
 import itertools
+import threading
 import time
 
 import pytest
-from stand_in import Client, StandIn, T
+from stand_in import Client, StandIn, T, raw
 
 NUMBERS = itertools.count()
 OLD = "2026-11-23 05:28:10"  # T as a text
@@ -805,3 +806,22 @@ def test_rows_deleted_by_time(rows):
 def test_it_names_itself_a_stand_in(sql):
     ((version,),) = sql("SELECT SERVER_VERSION()")
     assert "stand-in" in version
+
+
+def test_connections_that_make_the_same_subtables_at_once(rows, stand_in):
+    def insert(number):
+        with raw(stand_in.port) as connection:
+            for k in range(30):
+                into = f"{rows.name}.n{k % 10} USING {rows.name}.st TAGS ({k % 10}, 'N')"
+                values = f"({at(1000 * number + k)}, 1, 1)"
+                replies.append(connection.query(f"INSERT INTO {into} VALUES {values}")["affected_rows"])
+
+    replies = []
+    threads = [threading.Thread(target=insert, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert replies == [1] * 120
+    assert rows("SELECT COUNT(*) FROM st WHERE loc = 'N'") == [[120]]
+    assert len(rows("SELECT DISTINCT tbname, g FROM st WHERE loc = 'N'")) == 10
