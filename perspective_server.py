@@ -100,7 +100,7 @@ UNITS_PER_MS = {"ms": 1, "us": 10**3, "ns": 10**6}
 
 # --source subscribe
 PUSH_POLL_S = 0.1  # short: taosws holds the interpreter lock meanwhile, and TDengine now and then misses a wake-up
-SILENT_S = 3  # without an answer to a poll: the consumer is dead, or as good as that
+SILENT_S = 5  # without an answer to a poll: the consumer is dead, or as good as that
 PUT_S = 0.01  # least time between two updates of the Perspective table
 GRACE_S = 0.5  # for rows that are on their way from TDengine
 TOPIC_S = 5  # tries to drop a topic that is still in use
@@ -507,7 +507,6 @@ def read_topic(pipe, dsn, topic, select, columns, anew):
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    consumer = message = None
 
     def tell(*what):
         signal.alarm(0)  # bound: the server, which takes it or ends us
@@ -519,49 +518,57 @@ def read_topic(pipe, dsn, topic, select, columns, anew):
             try:
                 tell("quiet")
                 make_topic(dsn, topic, select, anew, tell)
-                anew = False
                 tell("quiet")
-                consumer = taosws.Consumer(
-                    dsn=f"{dsn}&group.id=perspective_{secrets.token_hex(8)}&auto.offset.reset=latest&enable.auto.commit=false"
-                )
-                consumer.subscribe([topic])
-                message = consumer.poll(PUSH_POLL_S)  # from the first poll on TDengine keeps rows for us
-                tell("subscribed")
-                told_at = answered_at = time.monotonic()
-                while True:
-                    if message is not None:
-                        rows = []
-                        for block in message:
-                            if [field.name() for field in block.fields()] != columns:
-                                anew = True
-                                raise TDengineError(f"topic {topic} has not the columns of this dataset")
-                            rows += block.fetchall()
-                        rows.sort(key=lambda row: row[0], reverse=True)
-                        tell("rows", [list(column) for column in zip(*rows, strict=True)])
-                        # A consumer that reconnects goes on from here; without a commit it would lose rows.
-                        consumer.commit(message)
-                        told_at = answered_at = time.monotonic()
-                    elif time.monotonic() - told_at > 1:
-                        tell("quiet")
-                        told_at = time.monotonic()
-                    signal.alarm(CALL_LIMIT_S)
-                    started = time.monotonic()
-                    message = consumer.poll(PUSH_POLL_S)
-                    # None after half the time says that there are no rows; after all of it, that nobody has answered.
-                    if time.monotonic() - started < 0.8 * PUSH_POLL_S:
-                        answered_at = time.monotonic()
-                    elif message is None and time.monotonic() - answered_at > SILENT_S:
-                        raise TDengineError(f"no answer for {SILENT_S} s")
+                push_rows(dsn, topic, columns, tell)
             except BrokenPipeError:
                 raise
             except BaseException as error:  # a panic in taosws is no Exception
-                signal.alarm(CALL_LIMIT_S)  # closing waits too
-                consumer = message = None  # noqa: F841
-                code = re.search("0x[0-9A-Fa-f]{4}", str(error))
-                what = str(error) if isinstance(error, TDengineError) else f"error {code[0] if code else 'of taosws'}"
-                tell("failed", what, str(error))
-                signal.alarm(0)
-                time.sleep(RETRY_S)
+                signal.alarm(CALL_LIMIT_S)  # for closing, at the end of this block
+                text, code, anew = (
+                    str(error),
+                    re.search("0x[0-9A-Fa-f]{4}", str(error)),
+                    isinstance(error, OtherColumns),
+                )
+                what = text if isinstance(error, TDengineError) else f"error {code[0] if code else 'of taosws'}"
+            tell("failed", what, text)
+            signal.alarm(0)
+            time.sleep(RETRY_S)
+
+
+class OtherColumns(TDengineError):
+    """The topic is of another select: an older one, or not ours."""
+
+
+def push_rows(dsn, topic, columns, tell):
+    """Subscribes, in a group of its own and from now on, and tells the rows until something fails."""
+    group = f"group.id=perspective_{secrets.token_hex(8)}"
+    consumer = taosws.Consumer(dsn=f"{dsn}&{group}&auto.offset.reset=latest&enable.auto.commit=false")
+    consumer.subscribe([topic])
+    message = consumer.poll(PUSH_POLL_S)  # "latest" is the time of the first poll
+    tell("subscribed")
+    told_at = answered_at = time.monotonic()
+    while True:
+        if message is not None:
+            rows = []
+            for block in message:
+                if [field.name() for field in block.fields()] != columns:
+                    raise OtherColumns(f"topic {topic} has not the columns of this dataset")
+                rows += block.fetchall()
+            rows.sort(key=lambda row: row[0], reverse=True)
+            tell("rows", [list(column) for column in zip(*rows, strict=True)])
+            consumer.commit(message)  # one that reconnects goes on from here; without a commit it would lose rows
+            told_at = answered_at = time.monotonic()
+        elif time.monotonic() - told_at > 1:
+            tell("quiet")
+            told_at = time.monotonic()
+        signal.alarm(CALL_LIMIT_S)
+        started = time.monotonic()
+        message = consumer.poll(PUSH_POLL_S)
+        # None after half the time says that there are no rows; after all of it, that nobody has answered.
+        if time.monotonic() - started < 0.8 * PUSH_POLL_S:
+            answered_at = time.monotonic()
+        elif message is None and time.monotonic() - answered_at > SILENT_S:
+            raise TDengineError(f"no answer for {SILENT_S} s")
 
 
 def make_topic(dsn, topic, select, anew, tell):
@@ -655,14 +662,22 @@ class PushedFeed(Feed):
 
     async def read(self, started):
         if self.live.is_set():
-            if await self.has_shown_all():
+            asked_at, known, stored = time.monotonic(), self.count_shown(), await self.count_stored()
+            if not known <= stored <= self.count_shown():
+                await asyncio.sleep(
+                    GRACE_S
+                )  # for rows on their way; and a count may be a little behind what was pushed
+            if stored <= self.count_shown() and (stored >= known or await self.count_stored() >= known):
+                self.behind = 0
                 return
-            LOG.warning(
-                "%s: rows were stored or dropped that the subscription didn't tell: subscribing anew", self.source
-            )
-            # a second consumer in a row that tells nothing: the topic is of a table that was dropped and made again
-            self.subscriber.renew(topic_too=not self.delivered)
-            self.lose("it missed rows")
+            self.behind += 1
+            if self.pushed_at < asked_at:
+                LOG.warning("%s: the subscription tells nothing of rows that are stored, or gone: anew", self.source)
+                # the second one in a row that tells nothing: the topic is of a table that was dropped and made again
+                self.subscriber.renew(topic_too=not self.delivered)
+                self.lose("it missed rows")
+            elif self.behind < 3:  # a flood takes its time
+                return
         subscribed = self.subscribed
         await super().read(started)
         if subscribed and subscribed == self.subscribed:
@@ -671,18 +686,6 @@ class PushedFeed(Feed):
         elif self.trouble != self.told:
             LOG.warning("%s: polling every %s s, no subscription: %s", self.source, CHECK_S, self.trouble_text)
             self.told = self.trouble
-
-    async def has_shown_all(self):
-        """Whether all that is stored was shown, but for rows that are still on their way."""
-        asked_at, known = time.monotonic(), self.count_shown()
-        stored = await self.count_stored()
-        if stored > self.count_shown():
-            await asyncio.sleep(GRACE_S)
-        if known <= stored <= self.count_shown():
-            self.behind = 0
-            return True
-        self.behind += 1
-        return stored > known and self.pushed_at > asked_at and self.behind < 3  # a flood may take some seconds
 
     def lose(self, why, text=""):
         """There is no subscription any more. text: what only the log may tell."""
