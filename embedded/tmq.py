@@ -22,7 +22,7 @@ from .engine import Session, numpy_to_arrays
 from .select import Planner, children, find_aggregates
 from .statements import join
 from .storage import Rows, Subtable, as_numpy, last_of_each_key
-from .types import INT, STAND_IN, Column, TDengineError
+from .types import BIGINT, INT, STAND_IN, TIMESTAMP, Column, TDengineError
 
 LOG_VALUES = 2_000_000  # rows times columns that a topic's log holds
 MESSAGE_ROWS = 20_000  # of a message, unless a single insert has more
@@ -64,6 +64,7 @@ class Topic:
         self.table = found.stable if isinstance(found, Subtable) else found
         self.database = self.table.database
         casts = [f"CAST(c{k} AS {column.type.duck}) AS c{k}" for k, column in enumerate(self.table.columns)]
+        self.direct = None if self.table.tags is not None else direct_columns(select, self.table)
         apart = {"i": INSERT} if self.table.tags is None else {"i": INSERT, "s": SUBTABLE}
         for short, column in apart.items():
             casts.append(f"CAST({short} AS INTEGER) AS {short}")
@@ -104,6 +105,8 @@ class Topic:
 
     def blocks(self, taken):
         """[(columns, arrays)] of these inserts: one an insert and subtable, in the order of time; none for no rows."""
+        if self.direct is not None:
+            return [(self.columns[: len(self.direct)], self.directly(rows)) for rows in taken]
         blocks = []
         for _, alike in itertools.groupby(taken, key=lambda rows: list(rows.indices)):
             *arrays, last = found = self.select(list(alike))
@@ -115,6 +118,24 @@ class Topic:
                 if first < end:
                     blocks.append((self.columns[:count], [array[first:end] for array in found[:count]]))
         return blocks
+
+    def directly(self, rows):
+        """What select() gives of one insert when the SELECT only names columns: DuckDB takes ten times as long."""
+        part = one_row_a_key(rows)
+        order = np.argsort(part["c0"], kind="stable")
+        arrays = []
+        for index in self.direct:
+            array, column = part.get(f"c{index}"), self.table.columns[index]
+            if array is None:
+                array = (
+                    [None] * len(order) if column.type.width == 0 else np.ma.masked_all(len(order), column.type.dtype)
+                )
+            elif isinstance(array, list):
+                array = [array[k] for k in order.tolist()]
+            else:
+                array = array[order]
+            arrays.append(array)
+        return arrays
 
     def select(self, taken):
         """The topic's SELECT of inserts of the same columns, as arrays; the last ones are the hidden columns."""
@@ -142,6 +163,26 @@ def one_row_a_key(rows):
         part = {name: as_numpy(array)[kept] for name, array in part.items()}
         part = {name: array.tolist() if array.dtype == np.object_ else array for name, array in part.items()}
     return part
+
+
+def direct_columns(select, table):
+    """Indices of the columns, when the SELECT has no more than names, * and times as integers; else None."""
+    indices, names = [], [column.name for column in table.columns]
+    for item in select.items:
+        expression = item.expression
+        if isinstance(expression, sql.Star):
+            indices += range(len(names))
+            continue
+        if isinstance(expression, sql.Cast) and expression.column.type is BIGINT:
+            expression = expression.expression
+            if not isinstance(expression, sql.ColumnRef) or expression.name not in names:
+                return None
+            if table.columns[names.index(expression.name)].type is not TIMESTAMP:
+                return None
+        if not isinstance(expression, sql.ColumnRef) or expression.name not in names:
+            return None
+        indices.append(names.index(expression.name))
+    return indices if select.where is None else None
 
 
 def is_for_a_topic(select):
