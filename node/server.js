@@ -126,7 +126,9 @@ const MAX_EXPRESSIONS = 8 * 1024; // bytes of all expressions in one request
 const MAX_BRACKETS = 6;
 const MAX_FROM_THE_RIGHT = 12;
 const MAX_LEVELS = 12; // of a view's groups: the engine works for all viewers in one thread
+const MAX_BODY = 64 * 1024; // bytes of an HTTP request, none of which needs any
 const MAX_UNSENT = 32 * 1024 * 1024; // bytes waiting for a viewer that reads too slowly
+const CLOSE_MS = 2000; // for the viewer's side to close a connection that is being closed
 const PING_MS = 20_000; // between pings, and the time to answer one
 
 function log(level, text) {
@@ -304,7 +306,7 @@ export class Feed {
     }
     let stored = null;
     let known = null;
-    if (this.table && started - this.checkedAt > CHECK_MS) {
+    if (started - this.checkedAt > CHECK_MS) {
       known = this.countShown();
       stored = await this.countStored();
       this.checkedAt = started;
@@ -862,7 +864,6 @@ export class Viewer {
       this.isRefused = true;
       log("WARNING", `viewer ${this.peer} refused: ${reason}`);
       this.socket.close(code, reason.slice(0, 100));
-      setTimeout(() => this.socket.terminate(), 2000).unref(); // when it does not close by itself
     }
   }
 
@@ -1165,7 +1166,9 @@ export function makeHttpServer(feeds, viewers, root) {
     const where = request.url.split("?")[0];
     const known = ["/", "/healthz", "/websocket"].includes(where) || where.startsWith("/npm/");
     let done;
-    if (!known) {
+    if (Number(request.headers["content-length"] ?? 0) > MAX_BODY) {
+      fail(response, 413);
+    } else if (!known) {
       fail(response, 404);
     } else if (!["GET", "HEAD"].includes(request.method)) {
       fail(response, 405);
@@ -1186,7 +1189,7 @@ export function makeHttpServer(feeds, viewers, root) {
 
 /** Lets viewers connect at /websocket. WebSocketServer: of ws. */
 export function acceptViewers(server, WebSocketServer, engine, viewers, shared) {
-  const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_MESSAGE });
+  const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_MESSAGE, closeTimeout: CLOSE_MS });
   server.on("upgrade", (request, socket, head) => {
     const { origin, host } = request.headers;
     socket.on("error", () => {}); // it ends
@@ -1349,7 +1352,7 @@ function parseArguments() {
   args.maxViewers = wholeNumber(script, "max-viewers", flags["max-viewers"], 0, 10 ** 5);
   args.tdengine = tdengineAt(script, flags.dsn, flags["password-file"]);
   const database = flags.database ?? args.tdengine.database;
-  args.database = database && identifier(script, database);
+  args.database = database === "" && flags.database === undefined ? "" : identifier(script, database);
   return args;
 }
 

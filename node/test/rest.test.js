@@ -125,10 +125,8 @@ test("TDengine's REST interface", { skip: isPossible ? false : "no TDENGINE_DSN 
   });
 
   await context.test("nothing listening, and something that is not TDengine, are errors in one line", async () => {
-    await assert.rejects(
-      query(splitDsn("http://127.0.0.1:1"), "SELECT 1"),
-      (error) => error.message === "ECONNREFUSED",
-    );
+    const free = `http://127.0.0.1:${await freePort()}`;
+    await assert.rejects(query(splitDsn(free), "SELECT 1"), (error) => error.message === "ECONNREFUSED");
     const other = http.createServer((_, response) => response.writeHead(404).end("none"));
     await new Promise((resolve) => {
       other.listen(0, "127.0.0.1", resolve);

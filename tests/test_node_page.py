@@ -1,0 +1,44 @@
+"""prsp-viewer.html in a real Chromium, served by the Node server."""
+
+import pytest
+from chain import Database
+from node_chain import NodeChain, skip_without_node
+from test_page import (  # noqa: F401 (pytest runs them with this module's site and chain)
+    browser,
+    test_a_chart_chosen_in_the_viewer_is_drawn,
+    test_editing_a_cell_harms_nobody,
+    test_every_layout_is_drawn,
+    test_exports_and_expressions,
+    test_one_table_needs_no_switch,
+    test_pages_that_were_opened_before_the_first_row_fill,
+    test_the_first_view_is_the_grouped_grid_and_its_numbers_change,
+    test_the_policy_names_the_page_s_script_and_no_unsafe_one,
+    test_the_server_is_killed_and_started_again,
+)
+
+skip_without_node()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A NodeChain of both datasets with enough history for charts; its page is at site.address."""
+    folder = tmp_path_factory.mktemp("site")
+    database = Database(folder)
+    try:
+        with NodeChain(database, folder) as chain:
+            server = chain.server("--dataset", "all", limit=5000)
+            for dataset in ("stocks", "meters"):
+                chain.producer("--dataset", dataset)
+            chain.address = f"http://127.0.0.1:{chain.port}/"
+            for dataset in ("stocks", "meters"):
+                chain.wait_for_rows(3000, 40, dataset)
+            yield chain
+            assert " ERROR " not in server.stderr(), server.log()
+    finally:
+        database.close()
+
+
+@pytest.fixture
+def chain(database, tmp_path):
+    with NodeChain(database, tmp_path) as chain:
+        yield chain
