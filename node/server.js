@@ -23,26 +23,11 @@ const OLDEST_NODE = 20;
 const DEFAULT_DSN = "ws://root:taosdata@localhost:6041";
 const ROOT = path.dirname(path.dirname(url.fileURLToPath(import.meta.url))); // where the page and its packages are
 const CDN = "https://cdn.jsdelivr.net/npm/";
+const FILTER_HANDLER = "this.parentNode.dataset.value=this.value"; // in @perspective-dev/viewer
 
 // Per dataset: database, table, its time column, what else tells rows of equal time apart, the Perspective table's
 // name, and its columns with their types. INT UNSIGNED does not fit Perspective's 32-bit integer, float holds it.
 export const DATASETS = {
-  meters: {
-    database: "power",
-    table: "meters",
-    time: "ts",
-    subtable: "tbname",
-    name: "meters_values",
-    columns: {
-      ts: "datetime",
-      current: "float",
-      voltage: "integer",
-      phase: "float",
-      groupid: "integer",
-      location: "string",
-      tbname: "string",
-    },
-  },
   stocks: {
     database: "stocks",
     table: "stocks_values",
@@ -59,6 +44,22 @@ export const DATASETS = {
       close: "float",
       volume: "float",
       date: "datetime",
+    },
+  },
+  meters: {
+    database: "power",
+    table: "meters",
+    time: "ts",
+    subtable: "tbname",
+    name: "meters_values",
+    columns: {
+      ts: "datetime",
+      current: "float",
+      voltage: "integer",
+      phase: "float",
+      groupid: "integer",
+      location: "string",
+      tbname: "string",
     },
   },
 };
@@ -240,7 +241,7 @@ export class Feed {
     this.time = `\`${dataset.time}\``;
     this.subtable = dataset.subtable;
     this.shown = new Shown();
-    this.table = this.unitsPerS = this.startMs = this.newestMs = this.error = null;
+    this.table = this.unitsPerS = this.startMs = this.newestMs = this.lagMs = this.error = null;
     this.checkedFrom = 0; // from this second on, every row that is stored should have been shown
     this.succeededAt = performance.now(); // start of the last poll that succeeded; at first, of the server
     this.checkedAt = this.retryAt = this.rowAt = 0;
@@ -301,7 +302,7 @@ export class Feed {
     if (this.startMs === null) {
       // rows from before the server's start are not shown
       const [[nowMs]] = await query(this.tdengine, "SELECT CAST(NOW() AS BIGINT)");
-      this.startMs = nowMs - passedMs - WINDOW_MS;
+      this.startMs = nowMs - Math.floor(performance.now() - this.succeededAt) - WINDOW_MS;
       this.checkedFrom = Math.floor(this.startMs / 1000) + 1;
     }
     let stored = null;
@@ -388,7 +389,12 @@ export class Feed {
     const now = performance.now();
     this.rows += fresh.length;
     this.rowAt = now;
-    this.newestMs = Math.max(Date.parse(fresh.at(-1)[0]), this.newestMs ?? 0);
+    const newestMs = Date.parse(fresh.at(-1)[0]);
+    this.newestMs = Math.max(newestMs, this.newestMs ?? 0);
+    this.lagMs = Date.now() - newestMs;
+    if (this.rows === fresh.length) {
+      this.arrivals = []; // the pace is counted from the first rows on
+    }
     this.arrivals.push([now, this.rows]);
     this.dropOldArrivals(now);
     const forgotten = this.shown.forgetOldest();
@@ -475,13 +481,17 @@ export class Feed {
     const now = performance.now();
     this.dropOldArrivals(now);
     const [when, total] = this.arrivals[0];
-    const pace = (this.rows - total) / Math.max((now - when) / 1000, 0.25);
+    const last = this.arrivals.at(-1)[0];
+    const passedMs = (now - last < 1000 ? last : now) - when; // up to the last arrival: between two there are no rows yet
+    const pace = (this.rows - total) / Math.max(passedMs / 1000, 0.25);
     return {
+      source: "poll",
       status: this.status(),
       rows: this.rows,
       rows_per_s: Math.round(pace * 10) / 10,
       newest: this.newestMs && new Date(this.newestMs).toISOString().replace("Z", "+00:00"),
       age_ms: this.newestMs && Date.now() - this.newestMs,
+      lag_ms: this.lagMs,
       polls: this.polls,
       failed_polls: this.failedPolls,
       full_polls: this.fullPolls,
@@ -1096,14 +1106,16 @@ function fail(response, status) {
 /** The page's Content-Security-Policy, which lets it run its own scripts and nothing else. */
 export function policyOf(page, hosts, hasPackages) {
   const scripts = [...page.toString("utf8").matchAll(/<script(?![^>]*\ssrc=)[^>]*>(.*?)<\/script>/gs)];
-  const hashes = scripts.map(([, script]) => `'sha256-${createHash("sha256").update(script).digest("base64")}'`);
+  // the viewer's text filters have one inline handler, which makes them as wide as their text
+  const allowed = [FILTER_HANDLER, ...scripts.map(([, script]) => script)];
+  const hashes = allowed.map((script) => `'sha256-${createHash("sha256").update(script).digest("base64")}'`);
   const cdn = hasPackages ? "" : ` ${new URL(CDN).origin}`;
   const sockets = hosts
     .filter((host) => /^([\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?)$/.test(host))
     .map((host) => ` ws://${host} wss://${host} http://${host} https://${host}`)
     .join("");
   return (
-    `default-src 'none'; script-src 'self' 'wasm-unsafe-eval' ${hashes.join(" ")}${cdn}; ` +
+    `default-src 'none'; script-src 'self' 'wasm-unsafe-eval' 'unsafe-hashes' ${hashes.join(" ")}${cdn}; ` +
     `style-src 'self' 'unsafe-inline'${cdn}; img-src 'self' data: blob:; font-src 'self' data:${cdn}; ` +
     `connect-src 'self'${sockets}${cdn}; ` +
     "worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
