@@ -203,12 +203,13 @@ export class Shown {
     this.total += 1;
   }
 
-  keepOnly(second, keys) {
-    for (const key of this.seconds.get(second) ?? []) {
-      if (!keys.has(key)) {
-        this.seconds.get(second).delete(key);
-        this.total -= 1;
-      }
+  of(second) {
+    return [...(this.seconds.get(second) ?? [])];
+  }
+
+  remove(second, key) {
+    if (this.seconds.get(second)?.delete(key)) {
+      this.total -= 1;
     }
   }
 
@@ -451,6 +452,7 @@ export class Feed {
     }
     const first = differ.reduce((a, b) => Math.min(a, b));
     const last = differ.reduce((a, b) => Math.max(a, b));
+    const known = new Map(differ.map((second) => [second, this.shown.of(second)]));
     const [from, to] = [BigInt(first) * this.unitsPerS, BigInt(last + 1) * this.unitsPerS];
     const { stamps, keys } = await this.show(`${this.time} >= ${from} AND ${this.time} < ${to}`);
     if (keys.length === this.limit) {
@@ -458,8 +460,11 @@ export class Feed {
       return;
     }
     const there = new Set(keys);
-    for (let second = first; second <= last; second++) {
-      this.shown.keepOnly(second, there); // rows that are gone don't count any more
+    for (const [second, before] of known) {
+      // as known before: what came while we read is not among the keys
+      for (const key of before.filter((each) => !there.has(each))) {
+        this.shown.remove(second, key); // rows that are gone don't count any more
+      }
     }
   }
 

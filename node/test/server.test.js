@@ -154,6 +154,8 @@ test("what was shown is forgotten oldest first, and it tells from when on it sti
   assert.strictEqual(shown.forgetOldest(100), null);
   assert.strictEqual(shown.forgetOldest(75), 103);
   assert.deepStrictEqual([shown.total, shown.has(102, 1), shown.has(103, 1)], [70, false, true]);
-  shown.keepOnly(103, new Set([1, 2]));
-  assert.deepStrictEqual([shown.total, shown.counts(103).get(103), shown.counts(104).get(103)], [62, 2, undefined]);
+  shown.remove(103, 1);
+  shown.remove(103, 1);
+  assert.deepStrictEqual(shown.of(103), [0, 2, 3, 4, 5, 6, 7, 8, 9]);
+  assert.deepStrictEqual([shown.total, shown.counts(103).get(103), shown.counts(104).get(103)], [69, 9, undefined]);
 });
