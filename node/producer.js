@@ -23,6 +23,7 @@ LOCATIONS.push("Campbell", "Mountain View", "Sunnyvale", "Santa Clara", "Cuperti
 
 const ROWS_PER_STATEMENT = 5000; // TDengine takes statements of up to 1 MB, a row is 110 bytes at most
 const ANSWER_LIMIT_MS = 6000; // an answer of TDengine that takes longer does not come any more
+const QUICK_MS = 250; // an answer that comes sooner tells that TDengine could take more at once
 const RETRY_MS = 500; // between two tries to connect
 const FINISH_MS = 4500; // what is kept is still sent for so long after SIGINT or SIGTERM
 const UNITS_PER_S = { ms: 10n ** 3n, us: 10n ** 6n, ns: 10n ** 9n };
@@ -83,14 +84,16 @@ export class Stocks {
     return batch;
   }
 
-  /** One statement for the rows from `from` to `to`; stamps: BigInts in the database's precision. */
-  static insert(table, stamps, batch, from, to, unitsPerS) {
-    const today = (stamps.at(-1) / (86_400n * unitsPerS)) * 86_400n * unitsPerS; // midnight UTC
+  /** One statement for all rows of parts: {stamps, columns, from, to}; stamps: BigInts in the database's precision. */
+  static insert(table, parts, unitsPerS) {
     const rows = [];
-    for (let k = from; k < to; k++) {
-      const prices = [batch.open[k], batch.high[k], batch.low[k], batch.close[k]];
-      const row = [stamps[k], TICKERS[batch.ticker[k]], CLIENTS[batch.client[k]], ...prices, batch.volume[k], today];
-      rows.push(`(${row.map(literal).join(",")})`);
+    for (const { stamps, columns, from, to } of parts) {
+      const today = (stamps.at(-1) / (86_400n * unitsPerS)) * 86_400n * unitsPerS; // midnight UTC
+      for (let k = from; k < to; k++) {
+        const prices = [columns.open[k], columns.high[k], columns.low[k], columns.close[k]];
+        const names = [TICKERS[columns.ticker[k]], CLIENTS[columns.client[k]]];
+        rows.push(`(${[stamps[k], ...names, ...prices, columns.volume[k], today].map(literal).join(",")})`);
+      }
     }
     return `INSERT INTO ${table} VALUES ${rows.join(" ")}`;
   }
@@ -125,22 +128,21 @@ export class Meters {
     return batch;
   }
 
-  /** One statement for the rows from `from` to `to`, into as many subtables as they belong to. */
-  static insert(table, stamps, batch, from, to) {
+  /** One statement for all rows of parts: {stamps, columns, from, to}, into as many subtables as they belong to. */
+  static insert(table, parts) {
     const database = table.split(".")[0];
-    const parts = [];
-    for (let meter = 0; meter < LOCATIONS.length; meter++) {
-      const rows = [];
-      for (let k = from + ((meter - (from % LOCATIONS.length) + LOCATIONS.length) % LOCATIONS.length); k < to; ) {
-        rows.push(`(${[stamps[k], batch.current[k], batch.voltage[k], batch.phase[k]].map(literal).join(",")})`);
-        k += LOCATIONS.length;
-      }
-      if (rows.length) {
-        const tags = `(groupid, location) TAGS (${literal(meter)},${literal(LOCATIONS[meter])})`;
-        parts.push(`${database}.d_${meter} USING ${table} ${tags} VALUES ${rows.join(" ")}`);
+    const rows = LOCATIONS.map(() => []);
+    for (const { stamps, columns, from, to } of parts) {
+      for (let k = from; k < to; k++) {
+        const row = [stamps[k], columns.current[k], columns.voltage[k], columns.phase[k]];
+        rows[k % LOCATIONS.length].push(`(${row.map(literal).join(",")})`);
       }
     }
-    return `INSERT INTO ${parts.join(" ")}`;
+    const targets = LOCATIONS.map((location, meter) => {
+      const tags = `(groupid, location) TAGS (${literal(meter)},${literal(location)})`;
+      return `${database}.d_${meter} USING ${table} ${tags} VALUES ${rows[meter].join(" ")}`;
+    });
+    return `INSERT INTO ${targets.filter((_, meter) => rows[meter].length).join(" ")}`;
   }
 }
 
@@ -363,15 +365,21 @@ class Producer {
     this.wake();
   }
 
-  /** Sends a batch, in one statement or several. */
-  async sendABatch({ first, stepNs, columns }) {
+  /** Sends the oldest batches, `count` in one statement; a batch that is too large for one goes in several. */
+  async sendBatches(count) {
     const { rows, tdengine } = this.args;
     const unitNs = 10n ** 9n / this.unitsPerS;
-    const stamps = Array.from({ length: rows }, (_, k) => (first + BigInt(k) * stepNs) / unitNs);
+    const parts = this.kept.slice(0, count).map(({ first, stepNs, columns }) => {
+      const stamps = Array.from({ length: rows }, (_, k) => (first + BigInt(k) * stepNs) / unitNs);
+      return { stamps, columns, from: 0, to: rows };
+    });
     for (let k = 0; k < rows; k += ROWS_PER_STATEMENT) {
       const to = Math.min(k + ROWS_PER_STATEMENT, rows);
-      await query(tdengine, this.dataset.insert(this.table, stamps, columns, k, to, this.unitsPerS));
+      const those = parts.map((part) => ({ ...part, from: k, to }));
+      await query(tdengine, this.dataset.insert(this.table, those, this.unitsPerS));
     }
+    this.kept.splice(0, parts.length);
+    this.sent += parts.length;
   }
 
   async prepare() {
@@ -393,9 +401,14 @@ class Producer {
     this.unitsPerS = unitsPerS;
   }
 
-  /** Sends what is kept, one batch at a time, oldest first; never ends by itself but by a Stop. */
+  /**
+   * Sends what is kept, oldest first; never ends by itself but by a Stop. What has piled up goes in ever larger
+   * statements as long as TDengine answers quickly: a slow one might never be done with a large one in time.
+   */
   async send() {
+    const most = Math.max(1, Math.floor(ROWS_PER_STATEMENT / this.args.rows)); // batches in one statement
     let ready = false;
+    let count = 1;
     while (true) {
       try {
         if (!ready) {
@@ -407,14 +420,15 @@ class Producer {
             this.wake = resolve; // bound: the next batch, or the end of the process
           });
         }
-        await this.sendABatch(this.kept[0]);
-        this.kept.shift();
-        this.sent += 1;
+        const started = performance.now();
+        await this.sendBatches(count);
+        count = performance.now() - started < QUICK_MS ? Math.min(2 * count, most) : 1;
       } catch (error) {
         if (!(error instanceof TDengineError)) {
           throw error;
         }
         ready = false; // the table, too, may have gone
+        count = 1;
         await this.failed(error);
       }
     }

@@ -83,14 +83,13 @@ for (const [name, dataset] of Object.entries(DATASETS)) {
     const rows = 123;
     const batch = new dataset().make(rows);
     const stamps = Array.from({ length: rows }, (_, k) => 1_764_028_800_000_000_000n + BigInt(k));
-    const parts = [
-      [0, 50],
-      [50, 101],
-      [101, rows],
-    ].map(([from, to]) => dataset.insert("db.t", stamps, batch, from, to, UNITS.ns));
-    const found = parts.join(" ").match(/\(1764028800000000\d{3},/g);
+    const part = (from, to) => ({ stamps, columns: batch, from, to });
+    const statements = [[part(0, 50)], [part(50, 101), part(101, rows)]].map((parts) => {
+      return dataset.insert("db.t", parts, UNITS.ns);
+    });
+    const found = statements.join(" ").match(/\(1764028800000000\d{3},/g);
     assert.strictEqual(new Set(found).size, rows);
-    assert.ok(parts.every((sql) => sql.startsWith("INSERT INTO db.")));
+    assert.ok(statements.every((sql) => sql.startsWith("INSERT INTO db.")));
   });
 }
 
