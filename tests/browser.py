@@ -35,7 +35,7 @@ COLOURED = """async () => {
       const { fill, stroke } = getComputedStyle(each);
       const { width, height } = each.getBoundingClientRect();
       const colours = [fill, stroke].map((text) => (text.match(/[\\d.]+/g) ?? [0, 0, 0]).map(Number));
-      if (width + height > 10 && colours.some(([r, g, b, a = 1]) => coloured([r, g, b, a * 255]))) found += 20;
+      if (width + height > 10 && colours.some(([r, g, b, a = 1]) => coloured([r, g, b, a * 255]))) found += 100;
     }
   }
   return found;
@@ -60,7 +60,7 @@ def chromium():
 class Page:
     """prsp-viewer.html in a context of its own (its own localStorage), or in the one that is given."""
 
-    def __init__(self, browser, address=None, width=1280, height=720, route=None, context=None):
+    def __init__(self, browser, address=None, width=960, height=600, route=None, context=None):
         self.context = context or browser.new_context(viewport={"width": width, "height": height})
         self.page = self.context.new_page()
         self.errors, self.asked = [], []
