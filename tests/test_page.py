@@ -491,7 +491,7 @@ def test_editing_a_cell_harms_nobody(browser, chain):
         cell.click()
         page.page.keyboard.type("EDITED")
         page.page.keyboard.press("Enter")
-        page.wait_for("live")
+        page.wait_for("live", "The server refused the last request")
         other.wait_for_changing_cells()
         paths = other.evaluate(TICKERS)
         assert len(paths) > 5
