@@ -1,9 +1,7 @@
 """The chain with the Node pair in place of the Python pair, for the same tests."""
 
-import functools
 import re
 import shutil
-import subprocess
 
 import pytest
 from chain import Chain
@@ -12,18 +10,10 @@ from helpers import ROOT, Process, wait_until
 NODE = ROOT / "node"
 
 
-@functools.cache
-def npm_ci():
-    """Installs node/node_modules, with the linter, unless it is there."""
-    if not (NODE / "node_modules/.bin/biome").exists():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=NODE, check=True, timeout=300)
-
-
 def skip_without_node():
-    """Skips the whole module where Node is missing; installs the packages otherwise."""
+    """Skips the whole module where Node is missing; tests/run.sh has installed the packages otherwise."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("no node and npm on PATH", allow_module_level=True)
-    npm_ci()
 
 
 class NodeChain(Chain):

@@ -7,13 +7,12 @@ from helpers import wait_until
 from node_chain import NodeChain, skip_without_node
 from test_page import (  # noqa: F401 (pytest runs them with this module's site and chain)
     browser,
-    test_a_chart_chosen_in_the_viewer_is_drawn,
     test_editing_a_cell_harms_nobody,
+    test_every_chart_that_the_viewer_offers_is_drawn,
     test_every_layout_is_drawn,
     test_exports_and_expressions,
     test_one_table_needs_no_switch,
     test_the_first_view_is_the_grouped_grid_and_its_numbers_change,
-    test_the_policy_names_the_page_s_script_and_no_unsafe_one,
     test_the_server_is_killed_and_started_again,
 )
 
