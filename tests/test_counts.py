@@ -5,7 +5,7 @@ import time
 
 import pytest
 from chain import SHOWN, SOURCES, Chain, assert_each_row_shown_once, children, resident_mb, sent, stop_producers
-from helpers import wait_until
+from helpers import ROOT, wait_until
 
 ALL = ["stocks", "meters"]
 both_sources = pytest.mark.parametrize("source", SOURCES)
@@ -216,3 +216,15 @@ def test_rows_from_before_the_servers_start_are_not_shown(chain):
     chain.wait_for_rows(0, 5)
     time.sleep(2)  # more polls, and a look for late rows
     assert chain.table()["rows"] == viewer.distinct() == 2000
+
+
+def test_the_queries_of_the_readme_are_answered(chain):
+    text = (ROOT / "README.md").read_text()
+    queries = [line.strip() for line in text.splitlines() if line.startswith("    SELECT ")]
+    assert len(queries) >= 5
+    for dataset in ("stocks", "meters"):
+        producer = chain.producer("--dataset", dataset, "--batches", 8)
+        assert producer.wait(30) == 0, producer.log()
+    for query in queries:
+        sql = query.replace("stocks.stocks_values", "{db}.stocks_values").replace("power.meters", "{db}.meters")
+        assert chain.database.query(sql), query
