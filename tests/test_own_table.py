@@ -24,6 +24,8 @@ def test_the_change_shows_the_new_table(tmp_path):
     assert sorted(re.findall(r"^\+\+\+ b/(.*)$", change, re.MULTILINE)) == sorted(FILES)
     done = subprocess.run(["git", "apply", "-"], cwd=folder, input=change, text=True, capture_output=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
+    changed = (folder / "prsp-viewer.html").read_text()
+    shutil.copy(ROOT / "prsp-viewer.html", folder)  # at first as it was
     commands = re.findall(r"`python (\S+\.py) (--dataset \w+)`", section)
     assert [script for script, _ in commands] == FILES[:2]
 
@@ -42,6 +44,12 @@ def test_the_change_shows_the_new_table(tmp_path):
         ):
             wait_until(lambda: (health(port) or {}).get("status") == "ok", 30, lambda: producer.log() + server.log())
             with Page(browser, f"http://127.0.0.1:{port}/") as page:
+                page.wait_for("live")
+                page.wait_for_changing_cells()
+                config = page.config()
+                assert (config["columns"], config["group_by"]) == (["ts", "room", "temperature"], [])
+                (folder / "prsp-viewer.html").write_text(changed)
+                page.page.reload()
                 page.wait_for("live")
                 page.wait_for_changing_cells()
                 config = page.config()
