@@ -630,7 +630,8 @@ class PushedFeed(Feed):
         self.live, self.due = asyncio.Event(), asyncio.Event()  # rows are shown as they come; a poll is due at once
         self.subscriptions = self.subscribed = self.behind = 0  # subscribed: number of the one we have, or 0
         self.delivered, self.pushed_at = False, 0.0
-        self.trouble = self.told = None  # why there is no subscription, and what of that was logged
+        self.trouble, self.trouble_text = None, "there was no answer yet"  # why there is no subscription
+        self.polls_without = 0  # polls that succeeded without one
         self.due.set()
 
     async def follow(self):
@@ -682,10 +683,11 @@ class PushedFeed(Feed):
         await super().read(started)
         if subscribed and subscribed == self.subscribed:
             self.live.set()
-            self.trouble = self.told = None
-        elif self.trouble != self.told:
-            LOG.warning("%s: polling every %s s, no subscription: %s", self.source, CHECK_S, self.trouble_text)
-            self.told = self.trouble
+            self.trouble, self.polls_without = None, 0
+        else:
+            self.polls_without += 1
+            if self.polls_without == 3:  # not just until there is one
+                LOG.warning("%s: polling every %s s, no subscription: %s", self.source, CHECK_S, self.trouble_text)
 
     def lose(self, why, text=""):
         """There is no subscription any more. text: what only the log may tell."""

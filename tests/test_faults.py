@@ -433,6 +433,20 @@ def test_backlog_full_is_said_once_while_a_slow_database_keeps_it_full(chain):
 # A topic keeps its table from being dropped
 
 
+def test_a_topic_of_other_columns_is_made_anew(chain):
+    chain.source = "subscribe"
+    assert chain.producer("--batches", 1).wait(30) == 0
+    topic, select = f"perspective_{chain.database.name}_stocks_values", "`timestamp`, ticker FROM {db}.stocks_values"
+    chain.database.query(f"CREATE TOPIC {topic} AS SELECT {select}")
+    server, producer = chain.server(), chain.producer(*SLOW)
+    viewer = chain.viewer()
+    wait_until(lambda: chain.table()["subscriptions"] > 1 and chain.table()["error"] is None, 30, server.log)
+    wait_until(lambda: chain.table()["lag_ms"] < 1000, 15, chain.health)
+    stop_producers(producer)
+    wait_until(lambda: viewer.distinct() == chain.table()["rows"] >= sent(producer), 15, viewer.process.log)
+    assert viewer.report()["twice"] == 0
+
+
 @pytest.mark.parametrize("dataset", ["stocks", "meters"])
 def test_reset_drops_the_topic_of_a_server_that_has_ended(chain, dataset):
     chain.source = "subscribe"
