@@ -60,7 +60,9 @@ def main():
             bound, met = f"under {limit_ms} ms", middle < limit_ms
             if "poll" in shares:
                 bound += ", server no more than with poll"
-                met = met and shares["subscribe"] <= shares["poll"]
+                # processor time is told in ticks, of which each of its three processes may have one more or less
+                ticks = 3 / measure.TICKS_PER_S / args.seconds
+                met = met and shares["subscribe"] <= shares["poll"] + ticks
         measure.tell(
             f"newest row's age on arrival, median, --source {source}",
             f"{middle:.0f} ms (99 %: {measure.percentile(ages, 99):.0f} ms), server {shares[source]:.1%} of a core",
