@@ -421,8 +421,10 @@ class Producer {
           });
         }
         const started = performance.now();
+        count = Math.min(count, this.kept.length);
         await this.sendBatches(count);
-        count = performance.now() - started < QUICK_MS ? Math.min(2 * count, most) : 1;
+        const isQuick = performance.now() - started < QUICK_MS;
+        count = isQuick ? Math.min(2 * count, most) : Math.max(1, Math.floor(count / 2));
       } catch (error) {
         if (!(error instanceof TDengineError)) {
           throw error;

@@ -274,7 +274,7 @@ export class Feed {
       return;
     }
     if (this.error !== null) {
-      this.reconnects += 1;
+      this.reconnects += this.error.startsWith("TDengine has no") ? 0 : 1; // what was missing is no lost connection
       log("INFO", `${this.source}: TDengine answers again`);
     }
     this.error = null;
