@@ -49,7 +49,7 @@ def user_of(header):
 def zone_of(name):
     try:
         return zoneinfo.ZoneInfo(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):  # one that isn't there is a KeyError
         raise BadRequest(400, 0xFFFF, f"unknown time zone {name}") from None
 
 
