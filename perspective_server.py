@@ -272,7 +272,7 @@ class Feed:
         self.reader, self.client, self.writer, self.limit = reader, client, writer, limit
         self.history_ms = history_ms  # to be loaded by the first poll
         self.shown = Shown()
-        self.table = self.start_ms = self.newest_ms = self.lag_ms = self.error = None
+        self.table = self.start_ms = self.newest_ms = self.lag_ms = self.error = self.units_per_ms = None
         self.checked_from = 0  # from this second on, every row that is stored should have been shown
         self.succeeded_at = time.monotonic()  # start of the last poll that succeeded; at first, of the server
         self.checked_at = self.retry_at = self.row_at = 0.0
@@ -322,7 +322,7 @@ class Feed:
             self.start_ms = now_ms - passed_ms - WINDOW_MS - self.history_ms
             self.checked_from = self.start_ms // 1000 + 1
         stored = known = None
-        if self.table and started - self.checked_at > CHECK_S:
+        if self.units_per_ms and started - self.checked_at > CHECK_S:  # also before the first row: it may come late
             known, stored = self.count_shown(), await self.count_stored()
             self.checked_at = started
         # after a pause the window reaches back to the last poll that succeeded

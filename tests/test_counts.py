@@ -218,6 +218,18 @@ def test_rows_from_before_the_servers_start_are_not_shown(chain):
     assert chain.table()["rows"] == viewer.distinct() == 2000
 
 
+@both_sources
+def test_first_rows_that_come_late_are_shown(chain):
+    producer = chain.producer("--batches", 1)
+    assert producer.wait(30) == 0, producer.log()
+    chain.database.query("DELETE FROM {db}.stocks_values WHERE `timestamp` > 0")
+    chain.server()
+    wait_until(lambda: chain.table()["polls"] >= 1, 20, "a first poll")
+    time.sleep(4)  # so that a row of 3 seconds ago is one of after the server's start, and of before the last poll
+    chain.database.query("INSERT INTO {db}.stocks_values (`timestamp`, volume) VALUES (NOW() - 3s, 1)")
+    wait_until(lambda: chain.table()["rows"] == 1, 10, lambda: chain.health())
+
+
 def test_the_queries_of_the_readme_are_answered(chain):
     text = (ROOT / "README.md").read_text()
     queries = [line.strip() for line in text.splitlines() if line.startswith("    SELECT ")]
