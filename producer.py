@@ -40,6 +40,7 @@ READ_TIMEOUT_S = 6  # taosws' own limit for one reply: most silences end here, w
 SENDER_LIMIT_S = 40  # without a word from the sender, although it ends itself sooner: it is frozen
 RETRY_S = 0.5  # between two tries to connect
 TOPIC_S = 10  # tries to drop a topic that is in use
+SAY_AGAIN_S = 60  # between two lines that the backlog is full
 FINISH_S = 4.5  # what is kept is still sent for so long after SIGINT or SIGTERM
 UNITS_PER_S = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 # Refused password or user, no permission, a column that the table hasn't, values that it can't hold, broken SQL:
@@ -374,7 +375,8 @@ class Producer:
         self.in_flight = 0  # how many of them the sender has
         self.made = self.sent = self.retries = 0
         self.units_per_s = None  # the database's precision, known once the sender is ready
-        self.waiting = self.paused = self.backlog_said = False
+        self.waiting = self.paused = False
+        self.say_full_at = 0.0
         self.finish_by = None
         self.shown_at, self.shown_sent = time.monotonic(), 0
 
@@ -390,14 +392,13 @@ class Producer:
 
     def make_a_batch(self):
         if (len(self.kept) + 1) * self.args.rows > self.args.backlog:
-            if not self.backlog_said:
+            if time.monotonic() > self.say_full_at:
                 say(f"--backlog is full ({len(self.kept) * self.args.rows:,} rows): no new rows until some are sent")
-            self.paused = self.backlog_said = True
+                self.say_full_at = time.monotonic() + SAY_AGAIN_S
+            self.paused = True
             self.beat.due = time.monotonic_ns()  # the beats of this pause are left out, not made up for
             return
         self.paused = False
-        if len(self.kept) * self.args.rows * 2 < self.args.backlog:
-            self.backlog_said = False
         self.kept.append((self.beat.stamps(self.units_per_s), self.random_rows.make(self.args.rows)))
         self.made += 1
         self.beat.due += self.beat.interval_ns

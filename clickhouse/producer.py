@@ -63,6 +63,7 @@ CREATE = (
 ROWS_PER_INSERT = 50_000  # of batches that wait, so many rows go into one insert
 READ_TIMEOUT_S = 6  # ClickHouse's silence for so long is a failure
 RETRY_S = 0.5  # between two tries to connect
+SAY_AGAIN_S = 60  # between two lines that the backlog is full
 FINISH_S = 4.5  # what is kept is still sent for so long after SIGINT or SIGTERM
 # Refused user or password, no permission, a column that the table hasn't, values that it can't hold, broken SQL:
 # trying again can't help. Anything else (no connection, server starting, table dropped meanwhile) may pass.
@@ -363,7 +364,8 @@ class Producer:
         self.made = self.sent = self.retries = 0
         self.in_flight = 0  # batches that the sender was given as one
         self.units_per_s = None  # the table's precision, known once the sender is ready
-        self.waiting = self.paused = self.backlog_said = False
+        self.waiting = self.paused = False
+        self.say_full_at = 0.0
         self.finish_by = None
         self.shown_at, self.shown_sent = time.monotonic(), 0
 
@@ -379,14 +381,13 @@ class Producer:
 
     def make_a_batch(self):
         if (len(self.kept) + 1) * self.args.rows > self.args.backlog:
-            if not self.backlog_said:
+            if time.monotonic() > self.say_full_at:
                 say(f"--backlog is full ({len(self.kept) * self.args.rows:,} rows): no new rows until some are sent")
-            self.paused = self.backlog_said = True
+                self.say_full_at = time.monotonic() + SAY_AGAIN_S
+            self.paused = True
             self.beat.due = time.monotonic_ns()  # the beats of this pause are left out, not made up for
             return
         self.paused = False
-        if len(self.kept) * self.args.rows * 2 < self.args.backlog:
-            self.backlog_said = False
         batch = self.random_rows.make(self.args.rows)
         self.kept.append((self.beat.stamps(self.units_per_s), batch, secrets.token_hex(16)))
         self.made += 1

@@ -18,9 +18,20 @@ def source():
     return "poll"
 
 
+# What takes long comes first, so that no process is left alone with it at the end.
+LONG_FIRST = ["test_faults", "test_node_faults", "test_clone", "test_page", "test_security", "test_node_security"]
+# One process each: their tests share a site, which takes seconds to start.
+TOGETHER = ["test_page", "test_node_page", "test_security", "test_node_security"]
+TOGETHER += ["test_stand_in_sql", "test_stand_in_statements", "test_stand_in_attacks"]
+
+
 def pytest_collection_modifyitems(items):
-    """Leaves out the Node pair's tests over the source that it has not: it only polls."""
+    # The Node pair only polls.
     items[:] = [item for item in items if not ("test_node" in item.nodeid and source_of(item) == "subscribe")]
+    items.sort(key=lambda item: LONG_FIRST.index(item.path.stem) if item.path.stem in LONG_FIRST else len(LONG_FIRST))
+    for item in items:
+        if item.path.stem in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def source_of(item):

@@ -11,7 +11,7 @@ usage: tests/run.sh [pytest arguments]
     tests/run.sh -k native -n 0           one subject, one test at a time
 
 Environment: TDENGINE_DSN      run the tests that make sense there against this TDengine, in databases of their own
-             PYTEST_PROCESSES  how many tests run at once (default: 4 on a machine of up to 4 cores, else one a core)
+             PYTEST_PROCESSES  how many tests run at once (default: 6, which mostly wait, or one a core if there are more)
 EOF
 }
 
@@ -87,8 +87,8 @@ main() {
     .venv/bin/python -m ruff format --check .
     install_node
     shell_scripts | xargs -0 .venv/bin/shellcheck
-    processes=$(.venv/bin/python -c 'import os; print(max(4, os.cpu_count() or 1))')
-    exec .venv/bin/python -m pytest -n "${PYTEST_PROCESSES:-$processes}" "$@"
+    processes=$(.venv/bin/python -c 'import os; print(max(6, os.cpu_count() or 1))')
+    exec .venv/bin/python -m pytest -n "${PYTEST_PROCESSES:-$processes}" --dist loadgroup "$@"
 }
 
 main "$@"

@@ -21,7 +21,7 @@ def chain(database, tmp_path, source):
 @both_sources
 @pytest.mark.parametrize("dataset", ALL)
 def test_default_pace(chain, dataset):
-    chain.server("--dataset", dataset, limit=1000)
+    chain.server("--dataset", dataset, limit=4000)  # not 1000: a poll may come late while other tests run
     viewer = chain.viewer(dataset)
     producer = chain.producer("--dataset", dataset, "--batches", 40)
     assert producer.wait(40) == 0, producer.log()
