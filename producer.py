@@ -40,7 +40,7 @@ READ_TIMEOUT_S = 6  # taosws' own limit for one reply: most silences end here, w
 SENDER_LIMIT_S = 40  # without a word from the sender, although it ends itself sooner: it is frozen
 RETRY_S = 0.5  # between two tries to connect
 TOPIC_S = 10  # tries to drop a topic that is in use
-SAY_AGAIN_S = 60  # between two lines that the backlog is full
+SAY_AGAIN_S = 60  # that the backlog is full is told again when it wasn't for so long, or after a new connection
 FINISH_S = 4.5  # what is kept is still sent for so long after SIGINT or SIGTERM
 UNITS_PER_S = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 # Refused password or user, no permission, a column that the table hasn't, values that it can't hold, broken SQL:
@@ -376,7 +376,7 @@ class Producer:
         self.made = self.sent = self.retries = 0
         self.units_per_s = None  # the database's precision, known once the sender is ready
         self.waiting = self.paused = False
-        self.say_full_at = 0.0
+        self.full_at = -SAY_AGAIN_S  # when the backlog was full last
         self.finish_by = None
         self.shown_at, self.shown_sent = time.monotonic(), 0
 
@@ -392,10 +392,9 @@ class Producer:
 
     def make_a_batch(self):
         if (len(self.kept) + 1) * self.args.rows > self.args.backlog:
-            if time.monotonic() > self.say_full_at:
+            if time.monotonic() - self.full_at > SAY_AGAIN_S:
                 say(f"--backlog is full ({len(self.kept) * self.args.rows:,} rows): no new rows until some are sent")
-                self.say_full_at = time.monotonic() + SAY_AGAIN_S
-            self.paused = True
+            self.paused, self.full_at = True, time.monotonic()
             self.beat.due = time.monotonic_ns()  # the beats of this pause are left out, not made up for
             return
         self.paused = False
@@ -435,6 +434,7 @@ class Producer:
             self.retries += 1
             if not self.waiting:
                 say(f"waiting for TDengine at {self.server} ({text}): is it running? Trying on, rows are kept")
+                self.full_at = -SAY_AGAIN_S
             self.waiting = True
 
     def show(self):

@@ -63,7 +63,7 @@ CREATE = (
 ROWS_PER_INSERT = 50_000  # of batches that wait, so many rows go into one insert
 READ_TIMEOUT_S = 6  # ClickHouse's silence for so long is a failure
 RETRY_S = 0.5  # between two tries to connect
-SAY_AGAIN_S = 60  # between two lines that the backlog is full
+SAY_AGAIN_S = 60  # that the backlog is full is told again when it wasn't for so long, or after a new connection
 FINISH_S = 4.5  # what is kept is still sent for so long after SIGINT or SIGTERM
 # Refused user or password, no permission, a column that the table hasn't, values that it can't hold, broken SQL:
 # trying again can't help. Anything else (no connection, server starting, table dropped meanwhile) may pass.
@@ -365,7 +365,7 @@ class Producer:
         self.in_flight = 0  # batches that the sender was given as one
         self.units_per_s = None  # the table's precision, known once the sender is ready
         self.waiting = self.paused = False
-        self.say_full_at = 0.0
+        self.full_at = -SAY_AGAIN_S  # when the backlog was full last
         self.finish_by = None
         self.shown_at, self.shown_sent = time.monotonic(), 0
 
@@ -381,10 +381,9 @@ class Producer:
 
     def make_a_batch(self):
         if (len(self.kept) + 1) * self.args.rows > self.args.backlog:
-            if time.monotonic() > self.say_full_at:
+            if time.monotonic() - self.full_at > SAY_AGAIN_S:
                 say(f"--backlog is full ({len(self.kept) * self.args.rows:,} rows): no new rows until some are sent")
-                self.say_full_at = time.monotonic() + SAY_AGAIN_S
-            self.paused = True
+            self.paused, self.full_at = True, time.monotonic()
             self.beat.due = time.monotonic_ns()  # the beats of this pause are left out, not made up for
             return
         self.paused = False
@@ -430,6 +429,7 @@ class Producer:
             self.retries += 1
             if not self.waiting:
                 say(f"waiting for ClickHouse at {self.server} ({text}): is it running? Trying on, rows are kept")
+                self.full_at = -SAY_AGAIN_S
             self.waiting = True
 
     def show(self):

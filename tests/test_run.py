@@ -72,8 +72,10 @@ class Demo:
         found = {}
         for entry in pathlib.Path("/proc").glob("[0-9]*"):
             try:
-                if pathlib.Path(os.readlink(entry / "cwd")) == self.folder:
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                # no command line: it has ended and just waits to be taken note of
+                if line and pathlib.Path(os.readlink(entry / "cwd")) == self.folder:
+                    found[int(entry.name)] = line
             except OSError:
                 continue  # it has ended meanwhile
         return found
