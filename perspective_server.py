@@ -89,7 +89,8 @@ DATASETS = {
 }
 
 WINDOW_MS = 1000  # each poll asks for the last second, or back to the last poll that succeeded
-CHECK_S = 1  # how often rows are looked for that were stored more than WINDOW_MS after their timestamp
+CHECK_S = 1  # how often rows are looked for that were stored later than newer ones
+START_S, LOOK_BACK_S = 3, 10  # after the start, and after late rows, each poll looks at the whole window
 REMEMBERED_ROWS, REMEMBERED_S = 300_000, 10_000  # bounds of what is remembered of the rows that were shown
 LAG_MS = 60  # between a full interval and our poll
 RETRY_S = 0.5  # after a poll that failed
@@ -275,6 +276,7 @@ class Feed:
         self.table = self.start_ms = self.newest_ms = self.lag_ms = self.error = self.units_per_ms = None
         self.checked_from = 0  # from this second on, every row that is stored should have been shown
         self.succeeded_at = time.monotonic()  # start of the last poll that succeeded; at first, of the server
+        self.look_back_until = self.succeeded_at + START_S  # until then polls look for late rows in the whole window
         self.checked_at = self.retry_at = self.row_at = 0.0
         self.rows = self.polls = self.failed_polls = self.full_polls = self.reconnects = 0
         self.arrivals = collections.deque([(self.succeeded_at, 0)], 600)  # (when, rows in all) of the last seconds
@@ -327,9 +329,13 @@ class Feed:
             self.checked_at = started
         # after a pause the window reaches back to the last poll that succeeded
         window_ms = WINDOW_MS if passed_ms < WINDOW_MS else passed_ms + WINDOW_MS
-        keys = await self.show(f"{self.time} >= NOW() - {window_ms + self.history_ms}a")
-        if self.history_ms:
-            self.end_history(keys)
+        window = f"{self.time} >= NOW() - {window_ms + self.history_ms}a"
+        if self.newest_ms is None or started < self.look_back_until:
+            keys = await self.show(window)
+            if self.history_ms:
+                self.end_history(keys)
+        else:
+            await self.show_newest(window)
         if stored is not None and (stored > self.count_shown() or stored < known):
             await self.show_late_rows()
 
@@ -343,6 +349,18 @@ class Feed:
             self.start_ms = max(self.start_ms, oldest // self.units_per_ms)
             self.checked_from = max(self.checked_from, oldest // self.units_per_ms // 1000 + 1)
             self.full_polls = 0
+
+    async def show_newest(self, window):
+        """Shows the rows of the window from the newest that was shown on: one query, and few rows that come again."""
+        sql = f"SELECT {self.expressions()} FROM {self.source} WHERE {window} AND "
+        sql += f"{self.time} >= {self.newest_ms * self.units_per_ms} ORDER BY {self.time} DESC LIMIT {self.limit}"
+        self.units_per_ms, rows = await self.reader.ask(self.database, sql)
+        if self.units_per_ms is None:
+            raise TDengineError("[0x0388] dropped while it was read")
+        per_s, keys = 1000 * self.units_per_ms, self.keys(rows)
+        if len(keys) == self.limit and not self.shown.has(rows[0][-1] // per_s, keys[-1]):
+            self.full_polls += 1  # even the oldest one is new: older ones may have been left out
+        await self.put(rows, self.start_ms * self.units_per_ms, per_s)
 
     async def show(self, where):
         """Shows those of the newest rows that match which were not shown yet. Returns the keys of all that match.
@@ -451,6 +469,7 @@ class Feed:
         differ = [second for second in stored | shown if stored.get(second) != shown.get(second)]
         if not differ:
             return
+        self.look_back_until = time.monotonic() + LOOK_BACK_S  # more may come
         first, last = min(differ), max(differ)
         shown = {second: self.shown.of(second) for second in range(first, last + 1)}
         keys = await self.show(f"{self.time} >= {first * per_s} AND {self.time} < {(last + 1) * per_s}")
@@ -626,6 +645,7 @@ class PushedFeed(Feed):
         super().__init__(*arguments)
         topic = topic_of(self.database, self.source.partition(".")[2])
         select = f"SELECT {self.expressions(named=True)} FROM {self.source}"
+        self.look_back_until = float("inf")
         self.subscriber = Subscriber(read_topic, dsn, topic, select, list(self.columns), False)
         self.live, self.due = asyncio.Event(), asyncio.Event()  # rows are shown as they come; a poll is due at once
         self.subscriptions = self.subscribed = self.behind = 0  # subscribed: number of the one we have, or 0
