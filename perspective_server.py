@@ -97,6 +97,7 @@ RETRY_S = 0.5  # after a poll that failed
 STALE_S = 5  # without a new row
 CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
 READ_TIMEOUT_S = 6  # taosws' own limit for one reply
+ROWS_AT_ONCE = 4096  # read by a call: TDengine's block
 UNITS_PER_MS = {"ms": 1, "us": 10**3, "ns": 10**6}
 
 # --source subscribe
@@ -146,8 +147,10 @@ def read_tables(pipe, dsn):
         rows = []
         signal.alarm(CALL_LIMIT_S)  # its default action ends the process, whoever holds the interpreter lock
         result = connection.query(sql)
-        while some := list(itertools.islice(result, 4096)):
+        while some := list(itertools.islice(result, ROWS_AT_ONCE)):
             rows += some
+            if len(some) < ROWS_AT_ONCE:
+                break
             pipe.send(("reading",))
             signal.alarm(CALL_LIMIT_S)
         signal.alarm(0)
