@@ -74,7 +74,7 @@ shell_scripts() {
 }
 
 main() {
-    local processes
+    local processes status=0
     if [[ ${1:-} == --help || ${1:-} == -h ]]; then
         usage
         exit 0
@@ -88,7 +88,11 @@ main() {
     install_node
     shell_scripts | xargs -0 .venv/bin/shellcheck
     processes=$(.venv/bin/python -c 'import os; print(max(6, os.cpu_count() or 1))')
-    exec .venv/bin/python -m pytest -n "${PYTEST_PROCESSES:-$processes}" --dist loadgroup "$@"
+    .venv/bin/python -m pytest -n "${PYTEST_PROCESSES:-$processes}" --dist loadgroup "$@" || status=$?
+    [[ $status == 1 ]] || exit "$status"
+    # Many tests wait for something to happen in time, for which a machine that runs several at once may be too slow.
+    say "again, one at a time: the tests that failed while others ran"
+    exec .venv/bin/python -m pytest -n 0 --last-failed --last-failed-no-failures none "$@"
 }
 
 main "$@"
