@@ -89,7 +89,7 @@ DATASETS = {
 }
 
 WINDOW_MS = 1000  # each poll asks for the last second, or back to the last poll that succeeded
-CHECK_S = 1  # how often rows are looked for that were stored later than newer ones
+CHECK_S = 1  # how often late rows are looked for
 START_S, LOOK_BACK_S = 3, 10  # after the start, and after late rows, each poll looks at the whole window
 REMEMBERED_ROWS, REMEMBERED_S = 300_000, 10_000  # bounds of what is remembered of the rows that were shown
 LAG_MS = 60  # between a full interval and our poll

@@ -72,7 +72,7 @@ STAMP = "toUnixTimestamp64Nano(toDateTime64(t.timestamp, 9))"
 KEY = "sipHash64(" + ", ".join(f"t.{column}" for column in COLUMNS) + ")"
 
 WINDOW_MS = 1000  # each poll asks for the last second, or back to the last poll that succeeded
-CHECK_S = 1  # how often rows are looked for that were stored more than WINDOW_MS after their timestamp
+CHECK_S = 1  # how often late rows are looked for
 REMEMBERED_ROWS, REMEMBERED_S = 300_000, 10_000  # bounds of what is remembered of the rows that were shown
 LAG_MS = 60  # between a full interval and our poll
 RETRY_S = 0.5  # after a poll that failed
