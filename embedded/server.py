@@ -1,6 +1,5 @@
 """taosAdapter's part: WebSocket connections at /ws, their requests and the replies; /rest/tmq is in tmq.py."""
 
-import asyncio
 import concurrent.futures
 import functools
 import hmac
@@ -11,9 +10,9 @@ import zoneinfo
 
 import duckdb
 import tornado.web
-import tornado.websocket
 
 from . import protocol, tmq
+from .connection import Connection
 from .engine import Result, Session
 from .rest import RestHandler
 from .statements import PreparedInsert, StatementV1
@@ -21,7 +20,6 @@ from .types import TDengineError
 
 VERSION = "3.3.6.6.stand-in"  # taosws asks for 3.3.2.0 or newer
 MAX_MESSAGE = 64 * 2**20  # bytes
-MAX_AT_ONCE = 32  # requests of one connection
 PING_S = 54
 SAME_LINE_S = 60
 
@@ -55,39 +53,23 @@ def as_tdengine_error(error):
     return TDengineError(0xFFFF, f"the stand-in for TDengine failed: {text}")
 
 
-class Connection(tornado.websocket.WebSocketHandler):
-    """One connection. Requests are carried out by threads, several at once; each gets its reply."""
+class Statements(Connection):
+    """One connection at /ws."""
 
     def initialize(self, storage, pool, users):
-        self.storage, self.pool, self.users = storage, pool, users
+        super().initialize(pool)
+        self.storage, self.users = storage, users
         self.session = None
         self.results, self.v1, self.v2 = {}, {}, {}
         self.last_result = self.last_v1 = self.last_v2 = 0
-        self.turn, self.tasks = asyncio.Semaphore(MAX_AT_ONCE), set()
 
-    async def on_message(self, message):
-        await self.turn.acquire()
-        task = asyncio.get_running_loop().create_task(self.answer(message))
-        self.tasks.add(task)  # the loop itself keeps none
-        task.add_done_callback(self.tasks.discard)
-
-    async def answer(self, message):
-        try:
-            reply = await (self.answer_text(message) if isinstance(message, str) else self.answer_binary(message))
-            if reply is not None:
-                await self.write_message(reply, binary=isinstance(reply, bytes))
-        except tornado.websocket.WebSocketClosedError:
-            pass
-        finally:
-            self.turn.release()
+    async def respond(self, message):
+        return await (self.answer_text(message) if isinstance(message, str) else self.answer_binary(message))
 
     def on_close(self):
         for result in self.results.values():
             result.close()
         self.results = {}
-
-    async def in_thread(self, function, *arguments):
-        return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
 
     # JSON requests
 
@@ -324,7 +306,7 @@ def parse_request(message):
 
 
 # Names of methods after "do_": a request for anything else is refused.
-ACTIONS = frozenset(name[3:] for name in vars(Connection) if name.startswith("do_"))
+ACTIONS = frozenset(name[3:] for name in vars(Statements) if name.startswith("do_"))
 
 
 def check_user(users, user, password):
@@ -343,7 +325,7 @@ def make_app(storage, users):
     subscription = {"topics": storage.topics, "pool": pool, "check_user": functools.partial(check_user, users)}
     return tornado.web.Application(
         [
-            ("/ws", Connection, common),
+            ("/ws", Statements, common),
             ("/rest/tmq", tmq.Consumer, {**subscription, "version": VERSION}),
             (r"/rest/sql(?:/(\w+))?", RestHandler, common | {"check": check_user, "explain": as_tdengine_error}),
         ],

@@ -15,9 +15,9 @@ import threading
 import time
 
 import numpy as np
-import tornado.websocket
 
 from . import protocol, sql
+from .connection import Connection
 from .engine import Session, numpy_to_arrays
 from .select import Planner, children, find_aggregates
 from .statements import join
@@ -27,7 +27,6 @@ from .types import BIGINT, INT, STAND_IN, TIMESTAMP, Column, TDengineError
 LOG_VALUES = 2_000_000  # rows times columns that a topic's log holds
 MESSAGE_ROWS = 20_000  # of a message, unless a single insert has more
 GROUPS = 1000  # of a topic, whose positions are remembered
-MAX_AT_ONCE = 32  # requests of one connection
 VGROUP = 2
 NEVER_COMMITTED = -2147467247
 # Names of a consumer's configuration that have no field of their own in its request.
@@ -269,33 +268,19 @@ class Position:
     before: int | None = None
 
 
-class Consumer(tornado.websocket.WebSocketHandler):
+class Consumer(Connection):
     """One consumer's connection."""
 
     def initialize(self, topics, pool, check_user, version):
-        self.topics, self.pool, self.check_user, self.version_text = topics, pool, check_user, version
+        super().initialize(pool)
+        self.topics, self.check_user, self.version_text = topics, check_user, version
         self.loop = asyncio.get_running_loop()
-        self.turn, self.polling = asyncio.Semaphore(MAX_AT_ONCE), asyncio.Lock()
-        self.subscribed, self.rows_came = asyncio.Event(), asyncio.Event()
+        self.polling, self.subscribed, self.rows_came = asyncio.Lock(), asyncio.Event(), asyncio.Event()
         self.positions = {}  # topic's name: Position
         self.reset_to_end = self.polled = self.closed = False
         self.message_id, self.message, self.poll_reply = 0, b"", None
 
-    async def on_message(self, message):
-        await self.turn.acquire()
-        asyncio.get_running_loop().create_task(self.answer(message))
-
-    async def answer(self, message):
-        try:
-            reply = await self.reply(message)
-            if reply is not None:
-                await self.write_message(reply, binary=isinstance(reply, bytes))
-        except tornado.websocket.WebSocketClosedError:
-            pass
-        finally:
-            self.turn.release()
-
-    async def reply(self, message):
+    async def respond(self, message):
         """JSON, or bytes; None for what TDengine does not answer either."""
         started = time.perf_counter_ns()
         try:
