@@ -348,18 +348,23 @@ class Feed:
         self.arrivals.clear()
         self.arrivals.append((time.monotonic(), self.rows))  # it doesn't count for rows/s
         if len(keys) == self.limit:
-            oldest = keys[-1][0] if self.subtable else keys[-1]
+            oldest = self.time_of(keys[-1])
             self.start_ms = max(self.start_ms, oldest // self.units_per_ms)
             self.checked_from = max(self.checked_from, oldest // self.units_per_ms // 1000 + 1)
             self.full_polls = 0
 
-    async def show_newest(self, window):
-        """Shows the rows of the window from the newest that was shown on: one query, and few rows that come again."""
-        sql = f"SELECT {self.expressions()} FROM {self.source} WHERE {window} AND "
-        sql += f"{self.time} >= {self.newest_ms * self.units_per_ms} ORDER BY {self.time} DESC LIMIT {self.limit}"
-        self.units_per_ms, rows = await self.reader.ask(self.database, sql)
+    async def newest(self, columns, where):
+        """The columns of the newest `limit` rows that match, newest first; [] when there are none."""
+        sql = f"SELECT {columns} FROM {self.source} WHERE {where} ORDER BY {self.time} DESC LIMIT {self.limit}"
+        self.units_per_ms, found = await self.reader.ask(self.database, sql)
         if self.units_per_ms is None:
             raise TDengineError("[0x0388] dropped while it was read")
+        return found
+
+    async def show_newest(self, window):
+        """Shows the rows of the window from the newest that was shown on: one query, and few rows that come again."""
+        since = f"{window} AND {self.time} >= {self.newest_ms * self.units_per_ms}"
+        rows = await self.newest(self.expressions(), since)
         per_s, keys = 1000 * self.units_per_ms, self.keys(rows)
         if len(keys) == self.limit and not self.shown.has(rows[0][-1] // per_s, keys[-1]):
             self.full_polls += 1  # even the oldest one is new: older ones may have been left out
@@ -370,14 +375,8 @@ class Feed:
 
         Asks for the keys first and then for whole rows: three of four rows in the window were shown before.
         """
-        by_age = f"ORDER BY {self.time} DESC LIMIT {self.limit}"
         stamp = f"CAST({self.time} AS BIGINT)"
-        of_row = f"{stamp}, {self.subtable}" if self.subtable else stamp
-        self.units_per_ms, found = await self.reader.ask(
-            self.database, f"SELECT {of_row} FROM {self.source} WHERE {where} {by_age}"
-        )
-        if self.units_per_ms is None:
-            raise TDengineError("[0x0388] dropped while it was read")
+        found = await self.newest(f"{stamp}, {self.subtable}" if self.subtable else stamp, where)
         keys = self.keys(found)
         first, per_s = self.start_ms * self.units_per_ms, 1000 * self.units_per_ms
         new = [
@@ -388,9 +387,8 @@ class Feed:
         if len(keys) == self.limit and new and new[-1] == found[0][-1]:
             self.full_polls += 1  # even the oldest one is new: older ones may have been left out
         if new:
-            sql = f"SELECT {self.expressions()} FROM {self.source} WHERE {self.time} >= {new[-1]} AND "
-            _, rows = await self.reader.ask(self.database, sql + f"{self.time} <= {new[0]} {by_age}")
-            await self.put(rows, first, per_s)
+            between = f"{self.time} >= {new[-1]} AND {self.time} <= {new[0]}"
+            await self.put(await self.newest(self.expressions(), between), first, per_s)
         return keys
 
     def keys(self, columns):
@@ -398,6 +396,9 @@ class Feed:
         if not columns:
             return []
         return list(zip(columns[0], columns[-1], strict=True)) if self.subtable else columns[0]
+
+    def time_of(self, key):
+        return key[0] if self.subtable else key
 
     def expressions(self, named=False):
         """The SELECT list; timestamps as integers, which cost a tenth of parsing the client's strings."""
@@ -477,7 +478,7 @@ class Feed:
         shown = {second: self.shown.of(second) for second in range(first, last + 1)}
         keys = await self.show(f"{self.time} >= {first * per_s} AND {self.time} < {(last + 1) * per_s}")
         if len(keys) == self.limit:  # what is older does not fit the limit
-            self.checked_from = (keys[-1][0] if self.subtable else keys[-1]) // per_s + 1
+            self.checked_from = self.time_of(keys[-1]) // per_s + 1
             return
         stored = set(keys)
         for second, known in shown.items():  # as known before: what came while we read is not among the keys
@@ -546,11 +547,8 @@ def read_topic(pipe, dsn, topic, select, columns, anew):
                 raise
             except BaseException as error:  # a panic in taosws is no Exception
                 signal.alarm(CALL_LIMIT_S)  # for closing, at the end of this block
-                text, code, anew = (
-                    str(error),
-                    re.search("0x[0-9A-Fa-f]{4}", str(error)),
-                    isinstance(error, OtherColumns),
-                )
+                text, anew = str(error), isinstance(error, OtherColumns)
+                code = re.search("0x[0-9A-Fa-f]{4}", text)
                 what = text if isinstance(error, TDengineError) else f"error {code[0] if code else 'of taosws'}"
             tell("failed", what, text)
             signal.alarm(0)
@@ -688,9 +686,8 @@ class PushedFeed(Feed):
         if self.live.is_set():
             asked_at, known, stored = time.monotonic(), self.count_shown(), await self.count_stored()
             if not known <= stored <= self.count_shown():
-                await asyncio.sleep(
-                    GRACE_S
-                )  # for rows on their way; and a count may be a little behind what was pushed
+                # for rows on their way; and a count may be a little behind what was pushed
+                await asyncio.sleep(GRACE_S)
             if stored <= self.count_shown() and (stored >= known or await self.count_stored() >= known):
                 self.behind = 0
                 return
