@@ -473,7 +473,7 @@ class Feed:
         differ = [second for second in stored | shown if stored.get(second) != shown.get(second)]
         if not differ:
             return
-        self.look_back_until = time.monotonic() + LOOK_BACK_S  # more may come
+        self.look_back_until = max(self.look_back_until, time.monotonic() + LOOK_BACK_S)  # more may come
         first, last = min(differ), max(differ)
         shown = {second: self.shown.of(second) for second in range(first, last + 1)}
         keys = await self.show(f"{self.time} >= {first * per_s} AND {self.time} < {(last + 1) * per_s}")
