@@ -17,14 +17,7 @@ def measure_age(chain, interval, seconds, rows_per_s=1000):
     chain.producer("--interval", interval, "--rows", rows)
     server = chain.server("--interval", interval, "--limit", max(1000, 2 * rows_per_s))
     chain.wait_for_rows(max(1000, 2 * rows_per_s))
-    load = chain.load("local")
-    load.measure(1, 0.5)
-    window = measure.Window(server=server.pid)
-    seen = load.measure(1, seconds)
-    share = window.shares()["server"]
-    if not seen["ages_ms"]:
-        raise measure.Unmeasured(f"no row reached the viewer within {seconds} s")
-    return seen["ages_ms"], share
+    return measure.ages_and_share(chain, server, seconds)
 
 
 def main():

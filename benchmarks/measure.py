@@ -302,6 +302,18 @@ class Window:
         return {name: (cpu_seconds(pid) - self.before[name]) / self.passed_s for name, pid in self.pids.items()}
 
 
+def ages_and_share(chain, server, seconds):
+    """(ages in ms of the newest row on arrival, server's share of a core), one viewer being sent row deltas."""
+    load = chain.load("local")
+    load.measure(1, 0.5)
+    window = Window(server=server.pid)
+    seen = load.measure(1, seconds)
+    share = window.shares()["server"]
+    if not seen["ages_ms"]:
+        raise Unmeasured(f"no row reached the viewer within {seconds} s")
+    return seen["ages_ms"], share
+
+
 def pin(pid, cores):
     """Keeps the process and all its threads to these cores; children that it starts later inherit that."""
     for each in family(pid):

@@ -18,14 +18,7 @@ def measure_age(chain, source, seconds):
     chain.producer()
     server = chain.server("--source", source)
     chain.wait_for_rows(2000)
-    load = chain.load("local")
-    load.measure(1, 0.5)
-    window = measure.Window(server=server.pid)
-    seen = load.measure(1, seconds)
-    share = window.shares()["server"]
-    if not seen["ages_ms"]:
-        raise measure.Unmeasured(f"no row reached the viewer within {seconds} s")
-    return seen["ages_ms"], share
+    return measure.ages_and_share(chain, server, seconds)
 
 
 def measure_flood(chain, source, seconds):
