@@ -2,6 +2,7 @@
 
 import pytest
 from chain import Database
+from stand_in import Client, StandIn
 
 
 @pytest.fixture
@@ -16,6 +17,23 @@ def database(tmp_path):
 def source():
     """Where the server's rows come from, unless a test is parametrized over chain.SOURCES."""
     return "poll"
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    """A StandIn for all tests of a module."""
+    stand_in = StandIn(tmp_path_factory.mktemp("stand_in"))
+    yield stand_in
+    stand_in.stop()
+
+
+@pytest.fixture(scope="module")
+def client(stand_in):
+    """A Client of it whose `c` is a connection."""
+    client = Client(stand_in.port)
+    client.call("c = taosws.connect(DSN)")
+    yield client
+    client.close()
 
 
 # What takes long comes first, so that no process is left alone with it at the end.

@@ -13,6 +13,7 @@ from test_counts import (  # noqa: F401 (pytest runs them with this module's cha
     test_a_database_of_another_precision,
     test_an_existing_table_keeps_its_rows_unless_reset,
     test_both_datasets_at_once,
+    test_default_pace,
     test_rows_from_before_the_servers_start_are_not_shown,
     test_ten_times_the_default_pace,
     test_two_producers_at_once,
@@ -29,17 +30,6 @@ skip_without_node()
 def chain(database, tmp_path, source):
     with NodeChain(database, tmp_path) as chain:
         yield chain
-
-
-@pytest.mark.parametrize("dataset", ["stocks", "meters"])
-def test_default_pace(chain, dataset):
-    chain.server("--dataset", dataset, limit=4000)
-    viewer = chain.viewer(dataset)
-    producer = chain.producer("--dataset", dataset, "--batches", 40)
-    assert producer.wait(40) == 0, producer.log()
-    assert sent(producer) == 10_000
-    assert_each_row_shown_once(chain, viewer, 10_000, dataset)
-    assert chain.table(dataset)["full_polls"] == 0
 
 
 def test_a_python_producer_and_a_node_producer_at_once(chain, database, tmp_path):

@@ -2,11 +2,11 @@
 
 import pytest
 from browser import SHOWS_S, Page
-from chain import Database
 from helpers import wait_until
 from node_chain import NodeChain, skip_without_node
 from test_page import (  # noqa: F401 (pytest runs them with this module's site and chain)
     browser,
+    charts_site,
     test_editing_a_cell_harms_nobody,
     test_every_chart_that_the_viewer_offers_is_drawn,
     test_every_layout_is_drawn,
@@ -21,21 +21,8 @@ skip_without_node()
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A NodeChain of both datasets with enough history for charts; its page is at site.address."""
-    folder = tmp_path_factory.mktemp("site")
-    database = Database(folder)
-    try:
-        with NodeChain(database, folder) as chain:
-            server = chain.server("--dataset", "all", limit=5000)
-            for dataset in ("stocks", "meters"):
-                chain.producer("--dataset", dataset)
-            chain.address = f"http://127.0.0.1:{chain.port}/"
-            for dataset in ("stocks", "meters"):
-                chain.wait_for_rows(3000, 40, dataset)
-            yield chain
-            assert " ERROR " not in server.stderr(), server.log()
-    finally:
-        database.close()
+    with charts_site(NodeChain, tmp_path_factory.mktemp("site"), " ERROR ", 40) as site:
+        yield site
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 
 import pytest
-from chain import Database
 from helpers import ROOT, free_port, running, wait_until
 from node_chain import NODE, NodeChain, skip_without_node
 from security_viewers import http, make_view
@@ -50,6 +49,7 @@ from test_security import (  # noqa: F401 (pytest runs them with this module's s
     test_views_per_connection_are_limited,
     test_what_perspectives_own_client_can_do_to_a_table_is_refused,
     test_wrong_frames_close_their_connection_only,
+    watched_site,
 )
 
 import perspective_server
@@ -61,20 +61,8 @@ PASSWORD, QUOTED = "p@ss/w:ord %&+?#é", "p%40ss%2Fw%3Aord%20%25%26%2B%3F%23%C3%
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A chain that runs: rows flow into the table that is hosted at site.port; its server's log is site.log()."""
-    folder = tmp_path_factory.mktemp("site")
-    database = Database(folder)
-    try:
-        with NodeChain(database, folder) as chain:
-            process = chain.server(limit=1000)
-            chain.producer()
-            wait_until(lambda: chain.health()["status"] == "ok", 30, lambda: (chain.health(), process.log()))
-            chain.log, chain.pid = process.stderr, process.pid
-            yield chain
-            assert process.alive(), process.log()
-            assert " ERROR " not in process.stderr(), process.stderr()[-3000:]
-    finally:
-        database.close()
+    with watched_site(NodeChain, tmp_path_factory.mktemp("site"), " ERROR ") as site:
+        yield site
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """prsp-viewer.html in a real Chromium, against a real server and real rows."""
 
+import contextlib
 import json
 import mimetypes
 import pathlib
@@ -39,23 +40,28 @@ def browser():
         yield browser
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A Chain of both datasets with enough history for charts; its page is at site.address."""
-    folder = tmp_path_factory.mktemp("site")
+@contextlib.contextmanager
+def charts_site(kind, folder, trouble, within_s):
+    """A chain of this kind of both datasets with enough history for charts; its page is at site.address."""
     database = Database(folder)
     try:
-        with Chain(database, folder) as chain:
+        with kind(database, folder) as chain:
             server = chain.server("--dataset", "all", limit=5000)
             for dataset in ("stocks", "meters"):
                 chain.producer("--dataset", dataset)
             chain.address = f"http://127.0.0.1:{chain.port}/"
             for dataset in ("stocks", "meters"):
-                chain.wait_for_rows(3000, 30, dataset)
+                chain.wait_for_rows(3000, within_s, dataset)
             yield chain
-            assert "Traceback" not in server.stderr(), server.log()
+            assert trouble not in server.stderr(), server.log()
     finally:
         database.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with charts_site(Chain, tmp_path_factory.mktemp("site"), "Traceback", 30) as site:
+        yield site
 
 
 @pytest.fixture

@@ -41,22 +41,27 @@ SCENE_S = 90  # bound of one attack; most take a second
 NAME = b"a-view-of-the-attacker"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A Chain that runs: rows flow into the table that is hosted at site.port; its server's log is site.log()."""
-    folder = tmp_path_factory.mktemp("site")
+@contextlib.contextmanager
+def watched_site(kind, folder, trouble):
+    """A chain of this kind that runs: rows flow into the table hosted at site.port; its server's log is site.log()."""
     database = Database(folder)
     try:
-        with Chain(database, folder) as chain:
+        with kind(database, folder) as chain:
             process = chain.server(limit=1000)
             chain.producer()
             wait_until(lambda: chain.health()["status"] == "ok", 30, lambda: (chain.health(), process.log()))
             chain.log, chain.pid = process.stderr, process.pid
             yield chain
             assert process.alive(), process.log()
-            assert "Traceback" not in process.stderr(), process.stderr()[-3000:]
+            assert trouble not in process.stderr(), process.stderr()[-3000:]
     finally:
         database.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with watched_site(Chain, tmp_path_factory.mktemp("site"), "Traceback") as site:
+        yield site
 
 
 @pytest.fixture(scope="module")

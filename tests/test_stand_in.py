@@ -8,14 +8,7 @@ import struct
 import pytest
 from helpers import ROOT, python
 from replay import RECORDINGS
-from stand_in import Raw, StandIn
-
-
-@pytest.fixture(scope="module")
-def stand_in(tmp_path_factory):
-    stand_in = StandIn(tmp_path_factory.mktemp("stand_in"))
-    yield stand_in
-    stand_in.stop()
+from stand_in import Raw
 
 
 def expected(name):

@@ -5,25 +5,10 @@ import threading
 import time
 
 import pytest
-from stand_in import Client, StandIn, T, raw
+from stand_in import T, raw
 
 NUMBERS = itertools.count()
 OLD = "2026-11-23 05:28:10"  # T as a text
-
-
-@pytest.fixture(scope="module")
-def stand_in(tmp_path_factory):
-    stand_in = StandIn(tmp_path_factory.mktemp("stand_in"))
-    yield stand_in
-    stand_in.stop()
-
-
-@pytest.fixture(scope="module")
-def client(stand_in):
-    client = Client(stand_in.port)
-    client.call("c = taosws.connect(DSN)")
-    yield client
-    client.close()
 
 
 class Database:

@@ -3,25 +3,10 @@
 import itertools
 
 import pytest
-from stand_in import Client, StandIn, T, error_text
+from stand_in import T, error_text
 
 NUMBERS = itertools.count()
 COLUMNS = "taosws.millis_timestamps_to_column({}), taosws.ints_to_column({}), taosws.nchar_to_column({})"
-
-
-@pytest.fixture(scope="module")
-def stand_in(tmp_path_factory):
-    stand_in = StandIn(tmp_path_factory.mktemp("stand_in"))
-    yield stand_in
-    stand_in.stop()
-
-
-@pytest.fixture(scope="module")
-def client(stand_in):
-    client = Client(stand_in.port)
-    client.call("c = taosws.connect(DSN)")
-    yield client
-    client.close()
 
 
 @pytest.fixture
