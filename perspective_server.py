@@ -27,13 +27,16 @@ import os
 import pathlib
 import re
 import secrets
+import select
 import signal
 import socket
 import ssl
 import sys
+import threading
 import time
 import urllib.parse
 
+import orjson
 import perspective
 import taosws
 import tornado.httpserver
@@ -101,7 +104,7 @@ ROWS_AT_ONCE = 4096  # read by a call: TDengine's block
 UNITS_PER_MS = {"ms": 1, "us": 10**3, "ns": 10**6}
 
 # --source subscribe
-PUSH_POLL_S = 0.1  # short: taosws holds the interpreter lock meanwhile, and TDengine now and then misses a wake-up
+PUSH_POLL_S = 0.2  # short: taosws holds the interpreter lock meanwhile, and TDengine now and then misses a wake-up
 SILENT_S = 5  # without an answer to a poll: the consumer is dead, or as good as that
 PUT_S = 0.01  # least time between two updates of the Perspective table
 GRACE_S = 0.5  # for rows that are on their way from TDengine
@@ -133,14 +136,20 @@ PING_S = 20  # between pings, and the time to answer one
 # The reader: a process of its own, which alone talks to TDengine
 
 
+def prepare_reader():
+    """What both kinds of reader do first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes, the server decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.environ.setdefault("TOKIO_WORKER_THREADS", "1")  # of taosws: more than one only wake each other
+
+
 def read_tables(pipe, dsn):
     """The reader: gets (database, SQL), tells ("rows", units per ms, columns) or ("failed", text).
 
     SQL's first column must be CAST(time AS BIGINT). One connection for all; after a failure the next request connects
     anew. It ends when the server is gone, or by SIGALRM when a call hangs.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to both processes, the server decides
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    prepare_reader()
     connection, precisions = None, {}
 
     def query(sql):
@@ -185,8 +194,7 @@ class Reader:
 
     def __init__(self, target, *arguments):
         self.target, self.arguments, self.process = target, arguments, None
-        self.turn = asyncio.Lock()
-        self.thread = concurrent.futures.ThreadPoolExecutor(1, "reader")
+        self.turn, self.ended = threading.Lock(), False
 
     def start(self):
         context = multiprocessing.get_context("spawn")
@@ -196,14 +204,18 @@ class Reader:
         )
         self.process.start()
         other_end.close()
+        self.told = select.poll()
+        self.told.register(self.pipe, select.POLLIN)
+        if self.ended:
+            self.process.kill()
 
     def exchange(self, *request):
-        """Runs in a thread: unpickling stays off the event loop too. Bound: CALL_LIMIT_S + 2 without any message."""
-        if self.process is None:
-            self.start()
+        """The reader's answer. Bound: CALL_LIMIT_S + 2 without any message."""
         try:
+            if self.process is None and not self.ended:
+                self.start()
             self.pipe.send(request)
-            while self.pipe.poll(CALL_LIMIT_S + 2):
+            while self.told.poll(1000 * (CALL_LIMIT_S + 2)):
                 message = self.pipe.recv()
                 if message[0] != "reading":
                     return message
@@ -212,11 +224,10 @@ class Reader:
             self.stop()
             return "failed", "the reader process ended or hung, a new one is started"
 
-    async def ask(self, database, sql):
+    def ask(self, database, sql):
         """(units per ms, columns as lists) of a SELECT; TDengineError when it failed."""
-        async with self.turn:
-            loop = asyncio.get_running_loop()
-            kind, *answer = await loop.run_in_executor(self.thread, self.exchange, database, sql)
+        with self.turn:
+            kind, *answer = self.exchange(database, sql)
         if kind == "failed":
             raise TDengineError(answer[0])
         return answer
@@ -227,6 +238,16 @@ class Reader:
             self.process.join(1)
             self.pipe.close()
             self.process = None
+
+    def kill(self):
+        """From another thread than the one that waits for an answer, which is told that the process has ended."""
+        if (process := self.process) is not None:  # the other thread may be taking it away
+            process.kill()
+            process.join(1)
+
+    def end(self):
+        self.ended = True
+        self.kill()
 
 
 # The feed: from one table of TDengine into one Perspective table, each row once
@@ -267,13 +288,17 @@ class Shown:
 
 
 class Feed:
-    """Polls one dataset's table and feeds its Perspective table; counts what /healthz tells."""
+    """Polls one dataset's table and feeds its Perspective table; counts what /healthz tells.
 
-    def __init__(self, dataset, database, reader, client, writer, limit, history_ms=0):
+    A poll is plain code that runs in a thread, from the question to the Perspective table: each hand-over to the event
+    loop and back costs more than what is done in between. `writing` is the lock of whoever writes.
+    """
+
+    def __init__(self, dataset, database, reader, client, writing, limit, history_ms=0):
         self.name, self.columns = dataset["name"], dataset["columns"]
         self.database, self.source = database, f"{database}.{dataset['table']}"
         self.time, self.subtable = f"`{dataset['time']}`", dataset["subtable"]
-        self.reader, self.client, self.writer, self.limit = reader, client, writer, limit
+        self.reader, self.client, self.writing, self.limit = reader, client, writing, limit
         self.history_ms = history_ms  # to be loaded by the first poll
         self.shown = Shown()
         self.table = self.start_ms = self.newest_ms = self.lag_ms = self.error = self.units_per_ms = None
@@ -283,15 +308,22 @@ class Feed:
         self.checked_at = self.retry_at = self.row_at = 0.0
         self.rows = self.polls = self.failed_polls = self.full_polls = self.reconnects = 0
         self.arrivals = collections.deque([(self.succeeded_at, 0)], 600)  # (when, rows in all) of the last seconds
+        self.due = threading.Event()  # a poll is
 
-    async def poll(self):
-        """One tick: reads, shows what is new. Never two at a time: PeriodicCallback awaits it."""
+    def watch(self):
+        """Polls when that is due; to be called again and again. What falls due meanwhile is left out."""
+        self.due.wait()
+        self.poll()
+        self.due.clear()
+
+    def poll(self):
+        """Reads, shows what is new."""
         started = time.monotonic()
         if started < self.retry_at:
             return
         self.polls += 1
         try:
-            await self.read(started)
+            self.read(started)
         except TDengineError as error:
             self.failed_polls += 1
             self.retry_at = time.monotonic() + RETRY_S
@@ -319,64 +351,64 @@ class Feed:
             return f"table {self.source} has not the columns of this dataset"
         return "TDengine does not answer: is it running? Trying on"
 
-    async def read(self, started):
+    def read(self, started):
         passed_ms = int((started - self.succeeded_at) * 1000)
         if self.start_ms is None:  # rows from before the server's start, or before --history, are not shown
-            _, ((now_ms,),) = await self.reader.ask(self.database, "SELECT CAST(NOW() AS BIGINT)")
+            _, ((now_ms,),) = self.reader.ask(self.database, "SELECT CAST(NOW() AS BIGINT)")
             passed_ms = int((time.monotonic() - self.succeeded_at) * 1000)  # the reader had to start, too
             self.start_ms = now_ms - passed_ms - WINDOW_MS - self.history_ms
             self.checked_from = self.start_ms // 1000 + 1
         stored = known = None
         if self.units_per_ms and started - self.checked_at > CHECK_S:  # also before the first row: it may come late
-            known, stored = self.count_shown(), await self.count_stored()
+            known, stored = self.count_shown(), self.count_stored()
             self.checked_at = started
         # after a pause the window reaches back to the last poll that succeeded
         window_ms = WINDOW_MS if passed_ms < WINDOW_MS else passed_ms + WINDOW_MS
         window = f"{self.time} >= NOW() - {window_ms + self.history_ms}a"
         if self.newest_ms is None or started < self.look_back_until:
-            keys = await self.show(window)
+            keys = self.show(window)
             if self.history_ms:
                 self.end_history(keys)
         else:
-            await self.show_newest(window)
+            self.show_newest(window)
         if stored is not None and (stored > self.count_shown() or stored < known):
-            await self.show_late_rows()
+            self.show_late_rows()
 
     def end_history(self, keys):
         """The history is loaded: what is older than its newest `limit` rows is left out for good."""
         self.history_ms = 0
-        self.arrivals.clear()
-        self.arrivals.append((time.monotonic(), self.rows))  # it doesn't count for rows/s
+        self.arrivals = collections.deque([(time.monotonic(), self.rows)], 600)  # it doesn't count for rows/s
         if len(keys) == self.limit:
             oldest = self.time_of(keys[-1])
             self.start_ms = max(self.start_ms, oldest // self.units_per_ms)
             self.checked_from = max(self.checked_from, oldest // self.units_per_ms // 1000 + 1)
             self.full_polls = 0
 
-    async def newest(self, columns, where):
+    def newest(self, columns, where):
         """The columns of the newest `limit` rows that match, newest first; [] when there are none."""
         sql = f"SELECT {columns} FROM {self.source} WHERE {where} ORDER BY {self.time} DESC LIMIT {self.limit}"
-        self.units_per_ms, found = await self.reader.ask(self.database, sql)
-        if self.units_per_ms is None:
+        units_per_ms, found = self.reader.ask(self.database, sql)
+        if units_per_ms is None:
             raise TDengineError("[0x0388] dropped while it was read")
+        self.units_per_ms = units_per_ms
         return found
 
-    async def show_newest(self, window):
+    def show_newest(self, window):
         """Shows the rows of the window from the newest that was shown on: one query, and few rows that come again."""
         since = f"{window} AND {self.time} >= {self.newest_ms * self.units_per_ms}"
-        rows = await self.newest(self.expressions(), since)
+        rows = self.newest(self.expressions(), since)
         per_s, keys = 1000 * self.units_per_ms, self.keys(rows)
         if len(keys) == self.limit and not self.shown.has(rows[0][-1] // per_s, keys[-1]):
             self.full_polls += 1  # even the oldest one is new: older ones may have been left out
-        await self.put(rows, self.start_ms * self.units_per_ms, per_s)
+        self.put(rows, self.start_ms * self.units_per_ms, per_s)
 
-    async def show(self, where):
+    def show(self, where):
         """Shows those of the newest rows that match which were not shown yet. Returns the keys of all that match.
 
         Asks for the keys first and then for whole rows: three of four rows in the window were shown before.
         """
         stamp = f"CAST({self.time} AS BIGINT)"
-        found = await self.newest(f"{stamp}, {self.subtable}" if self.subtable else stamp, where)
+        found = self.newest(f"{stamp}, {self.subtable}" if self.subtable else stamp, where)
         keys = self.keys(found)
         first, per_s = self.start_ms * self.units_per_ms, 1000 * self.units_per_ms
         new = [
@@ -388,7 +420,7 @@ class Feed:
             self.full_polls += 1  # even the oldest one is new: older ones may have been left out
         if new:
             between = f"{self.time} >= {new[-1]} AND {self.time} <= {new[0]}"
-            await self.put(await self.newest(self.expressions(), between), first, per_s)
+            self.put(self.newest(self.expressions(), between), first, per_s)
         return keys
 
     def keys(self, columns):
@@ -410,56 +442,63 @@ class Feed:
             for column, kind in self.columns.items()
         )
 
-    async def put(self, columns, first, per_s):
+    def put(self, columns, first, per_s):
         """Puts the rows that were not shown yet into the Perspective table, oldest first."""
         times, keys = columns[0] if columns else [], self.keys(columns)
-        new = []
-        for k in range(len(keys) - 1, -1, -1):
-            second = times[k] // per_s
-            if times[k] >= first and not self.shown.has(second, keys[k]):
-                self.shown.add(second, keys[k])
-                new.append(k)
-        if not new:
-            return
-        await asyncio.get_running_loop().run_in_executor(self.writer, self.update, columns, new)
-        now, newest_ms = time.monotonic(), max(times) // self.units_per_ms
-        self.rows, self.row_at = self.rows + len(new), now
+        with self.writing:
+            new = []
+            for k in range(len(keys) - 1, -1, -1):
+                second = times[k] // per_s
+                if times[k] >= first and not self.shown.has(second, keys[k]):
+                    self.shown.add(second, keys[k])
+                    new.append(k)
+            if new:
+                self.update(columns, new)
+                self.account(len(new), max(times) // self.units_per_ms)
+
+    def account(self, rows, newest_ms):
+        """Keeps account of rows that were just shown."""
+        now = time.monotonic()
+        self.rows, self.row_at = self.rows + rows, now
         self.newest_ms = max(newest_ms, self.newest_ms or 0)
         self.lag_ms = round(time.time() * 1000 - newest_ms)
-        if self.rows == len(new):
-            self.arrivals.clear()  # the pace is counted from the first rows on
-        self.arrivals.append((now, self.rows))
+        if self.rows == rows:
+            self.arrivals = collections.deque([(now, rows)], 600)  # the pace is counted from the first rows on
+        else:
+            self.arrivals.append((now, self.rows))
         if (forgotten := self.shown.forget_oldest()) is not None:  # what is older can't be told apart any more
             self.start_ms = max(self.start_ms, forgotten * 1000)
             self.checked_from = max(self.checked_from, forgotten)
 
     def update(self, columns, new):
-        """Runs in the one writer thread: concurrent writes would lose rows, and the event loop stays free."""
+        """Puts rows into the Perspective table; one at a time of all feeds: concurrent writes would lose rows."""
         batch = {}
         for (column, kind), values in zip(self.columns.items(), columns, strict=True):
             batch[column] = [values[k] for k in new]
             if kind == "datetime":  # Perspective's datetimes are milliseconds
                 batch[column] = [value if value is None else value // self.units_per_ms for value in batch[column]]
+        rows = orjson.dumps(batch).decode()  # Perspective would make the same of lists, but takes long over each float
         if self.table is None:
             # Hosted with its first rows: an empty table with grouped views freezes the engine when rows arrive.
             # Arrow bytes carry the types, which a table made of plain columns would have to guess.
             first = perspective.Server().new_local_client().table(self.columns)
-            first.update(batch)
+            first.update(rows, format="columns")
             arrow = first.view(columns=list(self.columns)).to_arrow()
             self.table = self.client.table(arrow, limit=self.limit, name=self.name)
         else:
-            self.table.update(batch)
+            self.table.update(rows, format="columns")
 
     def count_shown(self):
-        return sum(self.shown.counts(self.checked_from).values())
+        with self.writing:
+            return sum(self.shown.counts(self.checked_from).values())
 
-    async def count_stored(self):
+    def count_stored(self):
         first = self.checked_from * 1000 * self.units_per_ms
         sql = f"SELECT COUNT(*) FROM {self.source} WHERE {self.time} >= {first}"
-        _, columns = await self.reader.ask(self.database, sql)
+        _, columns = self.reader.ask(self.database, sql)
         return columns[0][0]
 
-    async def show_late_rows(self):
+    def show_late_rows(self):
         """Rows came later than the window reaches (a producer sent what it had kept), or rows were dropped.
 
         Compares each second's count with what was shown of it, and reads from the first that differs to the last.
@@ -467,23 +506,26 @@ class Feed:
         per_s = 1000 * self.units_per_ms
         sql = f"SELECT CAST(_wstart AS BIGINT), COUNT(*) FROM {self.source} "
         sql += f"WHERE {self.time} >= {self.checked_from * per_s} INTERVAL(1s)"
-        _, found = await self.reader.ask(self.database, sql)
+        _, found = self.reader.ask(self.database, sql)
         stored = {start // per_s: count for start, count in zip(*found, strict=True)}
-        shown = self.shown.counts(self.checked_from)
+        with self.writing:
+            shown = self.shown.counts(self.checked_from)
         differ = [second for second in stored | shown if stored.get(second) != shown.get(second)]
         if not differ:
             return
         self.look_back_until = max(self.look_back_until, time.monotonic() + LOOK_BACK_S)  # more may come
         first, last = min(differ), max(differ)
-        shown = {second: self.shown.of(second) for second in range(first, last + 1)}
-        keys = await self.show(f"{self.time} >= {first * per_s} AND {self.time} < {(last + 1) * per_s}")
+        with self.writing:
+            shown = {second: self.shown.of(second) for second in range(first, last + 1)}
+        keys = self.show(f"{self.time} >= {first * per_s} AND {self.time} < {(last + 1) * per_s}")
         if len(keys) == self.limit:  # what is older does not fit the limit
             self.checked_from = self.time_of(keys[-1]) // per_s + 1
             return
         stored = set(keys)
-        for second, known in shown.items():  # as known before: what came while we read is not among the keys
-            if gone := known - stored:
-                self.shown.remove(second, gone)  # rows that are gone don't count any more
+        with self.writing:
+            for second, known in shown.items():  # as known before: what came while we read is not among the keys
+                if gone := known - stored:
+                    self.shown.remove(second, gone)  # rows that are gone don't count any more
 
     def status(self):
         if not self.rows or self.error and self.error.startswith(("TDengine refuses", "TDengine has no")):
@@ -493,9 +535,10 @@ class Feed:
     def health(self):
         """This table's part of /healthz, see the README."""
         now = time.monotonic()
-        while len(self.arrivals) > 1 and now - self.arrivals[1][0] > 5:
-            self.arrivals.popleft()
-        (when, total), (last, _) = self.arrivals[0], self.arrivals[-1]
+        arrivals = self.arrivals
+        while len(arrivals) > 1 and now - arrivals[1][0] > 5:
+            arrivals.popleft()
+        (when, total), (last, _) = arrivals[0], arrivals[-1]
         passed = (last if now - last < 1 else now) - when  # to the last arrival: between two there are no rows yet
         newest = self.newest_ms and datetime.datetime.fromtimestamp(self.newest_ms / 1000, datetime.UTC)
         return {
@@ -528,8 +571,7 @@ def read_topic(pipe, dsn, topic, select, columns, anew):
     Otherwise it tells ("quiet",) at least once a second, and ("failed", what, text) before it subscribes anew. It ends
     when the server is gone, or by SIGALRM when a call hangs. anew: the topic is made anew, too.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    prepare_reader()
 
     def tell(*what):
         signal.alarm(0)  # bound: the server, which takes it or ends us
@@ -608,30 +650,26 @@ def make_topic(dsn, topic, select, anew, tell):
 class Subscriber(Reader):
     """The server's side of the subscriber: what it tells, and a new process when the old one has died or hangs."""
 
-    ended = False
-
     def messages(self):
-        """Runs in a thread: waits for a message, and takes what has come meanwhile. Bound: CALL_LIMIT_S + 2."""
-        if self.process is None:
-            self.start()
-            self.arguments = (*self.arguments[:-1], False)
+        """Waits for a message, and takes what has come meanwhile. Bound: CALL_LIMIT_S + 2."""
         told = []
         try:
-            while self.pipe.poll(0 if told else CALL_LIMIT_S + 2) and len(told) < 100:
+            if self.process is None and not self.ended:
+                self.start()
+                self.arguments = (*self.arguments[:-1], False)
+            while self.told.poll(0 if told else 1000 * (CALL_LIMIT_S + 2)) and len(told) < 100:
                 told.append(self.pipe.recv())
             if told:
                 return told
         except (EOFError, OSError):
             pass
-        if not self.ended:
-            self.stop()
+        self.stop()
         return [*told, ("failed", "the subscriber process ended or hung", "a new one is started")]
 
     def renew(self, topic_too):
         """Ends the process: messages() starts a new one, with a new consumer."""
         self.arguments = (*self.arguments[:-1], topic_too)
-        if self.process is not None:
-            self.process.kill()
+        self.kill()
 
 
 class PushedFeed(Feed):
@@ -648,20 +686,21 @@ class PushedFeed(Feed):
         select = f"SELECT {self.expressions(named=True)} FROM {self.source}"
         self.look_back_until = float("inf")
         self.subscriber = Subscriber(read_topic, dsn, topic, select, list(self.columns), False)
-        self.live, self.due = asyncio.Event(), asyncio.Event()  # rows are shown as they come; a poll is due at once
+        self.live, self.changing = threading.Event(), threading.Lock()  # live: rows are shown as they come
         self.subscriptions = self.subscribed = self.behind = 0  # subscribed: number of the one we have, or 0
         self.delivered, self.pushed_at = False, 0.0
         self.trouble, self.trouble_text = None, "there was no answer yet"  # why there is no subscription
         self.polls_without = 0  # polls that succeeded without one
         self.due.set()
 
-    async def follow(self):
+    def follow(self):
         """Deals with what the subscriber tells; to be called again and again."""
-        told = await asyncio.get_running_loop().run_in_executor(self.subscriber.thread, self.subscriber.messages)
+        told = self.subscriber.messages()
         started, rows = time.monotonic(), []
         for kind, *details in told:
             if kind == "rows" and self.subscribed:
-                await self.live.wait()  # bound: the poll that is due succeeds, or the subscription fails
+                while self.subscribed and not self.live.wait(0.1):
+                    pass  # bound: the poll that is due succeeds, or the subscription is lost
                 rows.append(details[0])
             elif kind == "subscribed":
                 self.subscriptions += 1
@@ -672,23 +711,22 @@ class PushedFeed(Feed):
         if rows and self.live.is_set():
             self.delivered, self.pushed_at = True, started
             columns = [list(itertools.chain(*parts)) for parts in zip(*reversed(rows), strict=True)]
-            await self.put(columns, self.start_ms * self.units_per_ms, 1000 * self.units_per_ms)
-            await asyncio.sleep(started + PUT_S - time.monotonic())
+            self.put(columns, self.start_ms * self.units_per_ms, 1000 * self.units_per_ms)
+            time.sleep(max(started + PUT_S - time.monotonic(), 0))
 
-    async def watch(self):
-        """Polls when that is due, or after CHECK_S; to be called again and again."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.due.wait(), CHECK_S)
+    def watch(self):
+        """Polls when that is due, or after CHECK_S; to be called again and again. None that is due is left out."""
+        self.due.wait(CHECK_S)
         self.due.clear()
-        await self.poll()
+        self.poll()
 
-    async def read(self, started):
+    def read(self, started):
         if self.live.is_set():
-            asked_at, known, stored = time.monotonic(), self.count_shown(), await self.count_stored()
+            asked_at, known, stored = time.monotonic(), self.count_shown(), self.count_stored()
             if not known <= stored <= self.count_shown():
                 # for rows on their way; and a count may be a little behind what was pushed
-                await asyncio.sleep(GRACE_S)
-            if stored <= self.count_shown() and (stored >= known or await self.count_stored() >= known):
+                time.sleep(GRACE_S)
+            if stored <= self.count_shown() and (stored >= known or self.count_stored() >= known):
                 self.behind = 0
                 return
             self.behind += 1
@@ -700,20 +738,22 @@ class PushedFeed(Feed):
             elif self.behind < 3:  # a flood takes its time
                 return
         subscribed = self.subscribed
-        await super().read(started)
-        if subscribed and subscribed == self.subscribed:
-            self.live.set()
-            self.trouble, self.polls_without = None, 0
-        else:
-            self.polls_without += 1
-            if self.polls_without == 3:  # not just until there is one
-                LOG.warning("%s: polling every %s s, no subscription: %s", self.source, CHECK_S, self.trouble_text)
+        super().read(started)
+        with self.changing:
+            if subscribed and subscribed == self.subscribed:
+                self.live.set()
+                self.trouble, self.polls_without = None, 0
+                return
+        self.polls_without += 1
+        if self.polls_without == 3:  # not just until there is one
+            LOG.warning("%s: polling every %s s, no subscription: %s", self.source, CHECK_S, self.trouble_text)
 
     def lose(self, why, text=""):
         """There is no subscription any more. text: what only the log may tell."""
-        self.subscribed = 0
-        self.live.clear()
-        self.trouble, self.trouble_text = why, f"{why} {text}".strip()
+        with self.changing:
+            self.subscribed = 0
+            self.live.clear()
+            self.trouble, self.trouble_text = why, f"{why} {text}".strip()
 
     def health(self):
         """As of any feed, and how many times it has subscribed."""
@@ -723,14 +763,14 @@ class PushedFeed(Feed):
         return health
 
 
-async def again_and_again(step):
+def again_and_again(step):
     """Calls step() for ever; what it raises is logged and does not end it, as with a PeriodicCallback."""
     while True:
         try:
-            await step()
+            step()
         except Exception:
             LOG.exception("failed, trying on")
-            await asyncio.sleep(RETRY_S)
+            time.sleep(RETRY_S)
 
 
 # The viewers' side: what they may ask, and the pages
@@ -1368,15 +1408,14 @@ async def serve(args):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     server = perspective.Server()
     client = server.new_local_client()
-    reader = Reader(read_tables, args.dsn)
-    writer = concurrent.futures.ThreadPoolExecutor(1, "writer")
+    reader, writing = Reader(read_tables, args.dsn), threading.Lock()
     executor = concurrent.futures.ThreadPoolExecutor(4, "viewers")
     viewers = Viewers(args.max_viewers, args.host, args.allow_origin, not args.no_file_origin)
     chosen = DATASETS.values() if args.dataset == "all" else [DATASETS[args.dataset]]
     feeds = []
     for each in chosen:
         database = args.database or args.dsn_database or each["database"]
-        arguments = (each, database, reader, client, writer, args.limit, args.history)
+        arguments = (each, database, reader, client, writing, args.limit, args.history)
         feeds.append(PushedFeed(args.dsn, *arguments) if args.source == "subscribe" else Feed(*arguments))
     shared = SharedViews(server, executor, viewers)
     app = make_app(server, executor, viewers, shared, feeds, HERE / "node_modules", args.prefix)
@@ -1402,11 +1441,19 @@ async def serve(args):
     for viewer in list(viewers.connected):
         viewer.close(1001, "server stops")
     await asyncio.sleep(0.1)  # for the close frames
-    reader.stop()
+    logging.disable()  # what ends from here on has not failed
+    for process in [reader, *(feed.subscriber for feed in feeds if args.source == "subscribe")]:
+        process.end()
+
+
+def start_threads(*steps):
+    for step in steps:
+        threading.Thread(target=again_and_again, args=(step,), daemon=True).start()
 
 
 async def serve_polled(feeds, stop, interval_ms):
-    polls = [tornado.ioloop.PeriodicCallback(feed.poll, interval_ms) for feed in feeds]
+    start_threads(*(feed.watch for feed in feeds))
+    polls = [tornado.ioloop.PeriodicCallback(feed.due.set, interval_ms) for feed in feeds]
     # The producer's batches are due at full intervals of the clock: we look shortly after.
     lag_ms = min(LAG_MS, 0.4 * interval_ms)
     with contextlib.suppress(TimeoutError):
@@ -1419,13 +1466,8 @@ async def serve_polled(feeds, stop, interval_ms):
 
 
 async def serve_pushed(feeds, stop):
-    tasks = [asyncio.create_task(again_and_again(step)) for feed in feeds for step in (feed.follow, feed.watch)]
+    start_threads(*(step for feed in feeds for step in (feed.follow, feed.watch)))
     await stop.wait()
-    for task in tasks:
-        task.cancel()
-    for feed in feeds:
-        feed.subscriber.ended = True
-        feed.subscriber.renew(topic_too=False)
 
 
 def main():

@@ -400,9 +400,10 @@ class Feed:
     def health(self):
         """This table's part of /healthz, see the README."""
         now = time.monotonic()
-        while len(self.arrivals) > 1 and now - self.arrivals[1][0] > 5:
-            self.arrivals.popleft()
-        (when, total), (last, _) = self.arrivals[0], self.arrivals[-1]
+        arrivals = self.arrivals
+        while len(arrivals) > 1 and now - arrivals[1][0] > 5:
+            arrivals.popleft()
+        (when, total), (last, _) = arrivals[0], arrivals[-1]
         passed = (last if now - last < 1 else now) - when  # to the last arrival: between two there are no rows yet
         newest = self.newest_ms and datetime.datetime.fromtimestamp(self.newest_ms / 1000, datetime.UTC)
         return {

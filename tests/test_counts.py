@@ -1,6 +1,8 @@
 """Sent = stored = distinct rows shown, none of them twice: the whole chain, counted at each end."""
 
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -203,6 +205,34 @@ def test_a_flood_of_small_inserts_updates_a_subscribed_table_at_most_every_10_ms
     wait_until(lambda: viewer.distinct() == 550, 20, viewer.process.log)
     assert viewer.report()["updates"] - updates <= 100 * (time.monotonic() - started)
     assert_each_row_shown_once(chain, viewer, 550)
+
+
+BIND_NO_NUMBER = """
+import sys, time
+import taosws
+
+connection = taosws.connect(sys.argv[1])
+statement = connection.stmt2_statement()
+statement.prepare("INSERT INTO stocks_values (`timestamp`, ticker, open, high, volume) VALUES (?, ?, ?, ?, ?)")
+stamps = taosws.nanos_timestamps_to_column([time.time_ns(), time.time_ns() + 1])
+values = [taosws.floats_to_column([float(text), 1.5]) for text in ("nan", "inf")]
+names, volumes = taosws.nchar_to_column(["NONE", "ONE"]), taosws.unsigned_ints_to_column([1, 1])
+statement.bind([taosws.stmt2_bind_param_view(None, None, [stamps, names, *values, volumes])])
+print(statement.execute())
+"""
+
+
+@both_sources
+def test_a_row_whose_float_is_no_number_is_shown_and_holds_nothing_up(chain):
+    chain.server()
+    viewer = chain.viewer()
+    assert chain.producer("--batches", 1).wait(30) == 0
+    assert_each_row_shown_once(chain, viewer, 250)
+    dsn = f"{chain.database.dsn}/{chain.database.name}?read_timeout=10"
+    bind = [sys.executable, "-c", BIND_NO_NUMBER, dsn]
+    assert subprocess.run(bind, capture_output=True, text=True, timeout=30, check=True).stdout == "2\n"
+    assert_each_row_shown_once(chain, viewer, 252)
+    assert chain.table()["error"] is None
 
 
 @both_sources
