@@ -9,7 +9,7 @@ from helpers import ROOT, python
 RUNS = {  # script and shortest setting: figures it tells
     "server_share.py --viewers 0 --seconds 0.5": 1,
     "viewers.py --mode grouped --mode local --steps 2 --seconds 0.5": 2,
-    "age.py --interval 50 --seconds 0.5": 1,
+    "age.py --interval 50 --seconds 0.5": 2,
     "source.py --seconds 0.5": 4,
     "producer_speed.py --rows 20000": 2,
     "producer_beat.py --seconds 1": 2,
