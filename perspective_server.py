@@ -360,7 +360,7 @@ class Feed:
             self.checked_from = self.start_ms // 1000 + 1
         stored = known = None
         if self.units_per_ms and started - self.checked_at > CHECK_S:  # also before the first row: it may come late
-            known, stored = self.count_shown(), self.count_stored()
+            counted_from, known, stored = self.checked_from, self.count_shown(), self.count_stored()
             self.checked_at = started
         # after a pause the window reaches back to the last poll that succeeded
         window_ms = WINDOW_MS if passed_ms < WINDOW_MS else passed_ms + WINDOW_MS
@@ -371,7 +371,8 @@ class Feed:
                 self.end_history(keys)
         else:
             self.show_newest(window)
-        if stored is not None and (stored > self.count_shown() or stored < known):
+        # not when the oldest were forgotten meanwhile: then these counts can't be compared
+        if stored is not None and counted_from == self.checked_from and not known <= stored <= self.count_shown():
             self.show_late_rows()
 
     def end_history(self, keys):
@@ -722,12 +723,15 @@ class PushedFeed(Feed):
 
     def read(self, started):
         if self.live.is_set():
-            asked_at, known, stored = time.monotonic(), self.count_shown(), self.count_stored()
+            counted_from, asked_at = self.checked_from, time.monotonic()
+            known, stored = self.count_shown(), self.count_stored()
             if not known <= stored <= self.count_shown():
                 # for rows on their way; and a count may be a little behind what was pushed
                 time.sleep(GRACE_S)
             if stored <= self.count_shown() and (stored >= known or self.count_stored() >= known):
                 self.behind = 0
+                return
+            if counted_from != self.checked_from:  # the oldest were forgotten meanwhile: these counts can't be compared
                 return
             self.behind += 1
             if self.pushed_at < asked_at:

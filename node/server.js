@@ -308,7 +308,9 @@ export class Feed {
     }
     let stored = null;
     let known = null;
+    let countedFrom = null;
     if (started - this.checkedAt > CHECK_MS) {
+      countedFrom = this.checkedFrom;
       known = this.countShown();
       stored = await this.countStored();
       this.checkedAt = started;
@@ -316,7 +318,8 @@ export class Feed {
     // after a pause the window reaches back to the last poll that succeeded
     const windowMs = passedMs < WINDOW_MS ? WINDOW_MS : passedMs + WINDOW_MS;
     await this.show(`${this.time} >= NOW() - ${windowMs}a`);
-    if (stored !== null && (stored > this.countShown() || stored < known)) {
+    // not when the oldest were forgotten meanwhile: then these counts can't be compared
+    if (countedFrom === this.checkedFrom && (stored > this.countShown() || stored < known)) {
       await this.showLateRows();
     }
   }

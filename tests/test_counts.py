@@ -1,5 +1,6 @@
 """Sent = stored = distinct rows shown, none of them twice: the whole chain, counted at each end."""
 
+import os
 import re
 import subprocess
 import sys
@@ -246,6 +247,45 @@ def test_rows_from_before_the_servers_start_are_not_shown(chain):
     chain.wait_for_rows(0, 5)
     time.sleep(2)  # more polls, and a look for late rows
     assert chain.table()["rows"] == viewer.distinct() == 2000
+
+
+POLL_REMEMBERING_LITTLE = """
+import sys, threading, time
+import perspective, perspective_server
+
+class RecordingReader(perspective_server.Reader):
+    def ask(self, database, sql):
+        asked.append(sql)
+        return super().ask(database, sql)
+
+if __name__ == "__main__":
+    asked = []
+    # so that the oldest are forgotten every second, and each poll looks for late rows
+    perspective_server.REMEMBERED_ROWS, perspective_server.CHECK_S = 500, 0
+    dsn, _, _ = perspective_server.split_dsn(sys.argv[1], None)
+    reader, client = RecordingReader(perspective_server.read_tables, dsn), perspective.Server().new_local_client()
+    feed = perspective_server.Feed(
+        perspective_server.DATASETS["stocks"], sys.argv[2], reader, client, threading.Lock(), 5000
+    )
+    end_at = time.monotonic() + 60
+    while feed.rows < int(sys.argv[3]) and time.monotonic() < end_at:
+        feed.poll()
+        time.sleep(0.1)
+    print(feed.rows, sum("COUNT" in sql for sql in asked) > 3, sum("_wstart" in sql for sql in asked))
+    reader.end()
+"""
+
+
+def test_rows_that_are_forgotten_are_not_taken_for_late_ones(database, tmp_path):
+    with Chain(database, tmp_path) as chain:
+        producer = chain.producer("--batches", 32)
+        script = tmp_path / "poll.py"
+        script.write_text(POLL_REMEMBERING_LITTLE)
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        arguments = [sys.executable, script, database.dsn, database.name, "8000"]
+        done = subprocess.run(arguments, env=env, capture_output=True, text=True, timeout=90)
+        assert producer.wait(30) == 0, producer.log()
+        assert done.stdout == "8000 True 0\n", done.stdout + done.stderr
 
 
 @both_sources
