@@ -1482,10 +1482,8 @@ def main():
     try:
         asyncio.run(serve(args))
     except OSError as error:
-        print(
-            f"perspective_server.py: can't listen on {args.host}:{args.port} ({error.strerror}): choose another --port",
-            file=sys.stderr,
-        )
+        trouble = f"can't listen on {args.host}:{args.port} ({error.strerror})"
+        print(f"perspective_server.py: {trouble}: choose another --host or --port", file=sys.stderr)
         status = 1
     sys.stderr.flush()
     os._exit(status)  # not waiting for threads of the engine, which nothing could end

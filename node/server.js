@@ -1428,7 +1428,7 @@ async function main() {
     port = await listen(server, args.port, args.host);
   } catch (error) {
     process.stderr.write(
-      `server.js: can't listen on ${args.host}:${args.port} (${error.code}): choose another --port\n`,
+      `server.js: can't listen on ${args.host}:${args.port} (${error.code}): choose another --host or --port\n`,
     );
     process.exit(1);
   }
