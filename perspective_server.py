@@ -234,13 +234,12 @@ class Reader:
 
     def stop(self):
         if self.process is not None:
-            self.process.kill()
-            self.process.join(1)
+            self.kill()
             self.pipe.close()
             self.process = None
 
     def kill(self):
-        """From another thread than the one that waits for an answer, which is told that the process has ended."""
+        """Also from another thread than the one that waits for an answer, which then hears that the process ended."""
         if (process := self.process) is not None:  # the other thread may be taking it away
             process.kill()
             process.join(1)
@@ -528,6 +527,10 @@ class Feed:
                 if gone := known - stored:
                     self.shown.remove(second, gone)  # rows that are gone don't count any more
 
+    def end(self):
+        """Ends the process that it asks, for good."""
+        self.reader.end()
+
     def status(self):
         if not self.rows or self.error and self.error.startswith(("TDengine refuses", "TDengine has no")):
             return "waiting"
@@ -758,6 +761,10 @@ class PushedFeed(Feed):
             self.subscribed = 0
             self.live.clear()
             self.trouble, self.trouble_text = why, f"{why} {text}".strip()
+
+    def end(self):
+        super().end()
+        self.subscriber.end()
 
     def health(self):
         """As of any feed, and how many times it has subscribed."""
@@ -1446,8 +1453,8 @@ async def serve(args):
         viewer.close(1001, "server stops")
     await asyncio.sleep(0.1)  # for the close frames
     logging.disable()  # what ends from here on has not failed
-    for process in [reader, *(feed.subscriber for feed in feeds if args.source == "subscribe")]:
-        process.end()
+    for feed in feeds:
+        feed.end()
 
 
 def start_threads(*steps):

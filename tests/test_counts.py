@@ -1,14 +1,11 @@
 """Sent = stored = distinct rows shown, none of them twice: the whole chain, counted at each end."""
 
-import os
 import re
-import subprocess
-import sys
 import time
 
 import pytest
 from chain import SHOWN, SOURCES, Chain, assert_each_row_shown_once, children, resident_mb, sent, stop_producers
-from helpers import ROOT, wait_until
+from helpers import ROOT, python, wait_until
 
 ALL = ["stocks", "meters"]
 both_sources = pytest.mark.parametrize("source", SOURCES)
@@ -230,8 +227,8 @@ def test_a_row_whose_float_is_no_number_is_shown_and_holds_nothing_up(chain):
     assert chain.producer("--batches", 1).wait(30) == 0
     assert_each_row_shown_once(chain, viewer, 250)
     dsn = f"{chain.database.dsn}/{chain.database.name}?read_timeout=10"
-    bind = [sys.executable, "-c", BIND_NO_NUMBER, dsn]
-    assert subprocess.run(bind, capture_output=True, text=True, timeout=30, check=True).stdout == "2\n"
+    done = python("-c", BIND_NO_NUMBER, dsn)
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
     assert_each_row_shown_once(chain, viewer, 252)
     assert chain.table()["error"] is None
 
@@ -281,9 +278,7 @@ def test_rows_that_are_forgotten_are_not_taken_for_late_ones(database, tmp_path)
         producer = chain.producer("--batches", 32)
         script = tmp_path / "poll.py"
         script.write_text(POLL_REMEMBERING_LITTLE)
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        arguments = [sys.executable, script, database.dsn, database.name, "8000"]
-        done = subprocess.run(arguments, env=env, capture_output=True, text=True, timeout=90)
+        done = python(script, database.dsn, database.name, "8000", env={"PYTHONPATH": str(ROOT)}, timeout=90)
         assert producer.wait(30) == 0, producer.log()
         assert done.stdout == "8000 True 0\n", done.stdout + done.stderr
 
