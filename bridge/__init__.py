@@ -1,0 +1,1 @@
+"""What makes the scripts right, one idea a file; see docs/how-it-works.md."""

@@ -1,0 +1,92 @@
+"""Calls that can hang live in a child process, which is ended and replaced when a call takes too long.
+
+taosws holds Python's interpreter lock for as long as a call takes: no thread, timeout or signal handler of the same
+process gets to run meanwhile, and a call to a server that accepts and then says nothing may never return.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+
+import pebble
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+
+class Lost(Exception):
+    """The child did not answer in time, or it died; the next call starts a new one."""
+
+
+def end_with_parent(number=signal.SIGKILL):
+    """Linux: this process is sent the signal when the one that started it has ended, however that was."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), number)
+
+
+def prepare():
+    """The first thing that a child does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends it whoever holds the interpreter lock
+    os.environ.setdefault("TOKIO_WORKER_THREADS", "1")  # taosws' threads only wake each other
+    end_with_parent()
+
+
+class Child:
+    """One child process, one call at a time.
+
+    A function that is called must be importable, its arguments and result picklable. What it raises is raised here.
+    """
+
+    def __init__(self, limit_s=8):
+        self.limit_s, self.pool, self.closed = limit_s, None, False
+
+    def submit(self, function, *arguments):
+        """A concurrent.futures.Future of the call; Lost when no process can be started now."""
+        if self.closed:
+            raise Lost("it is closed")
+        try:
+            if self.pool is None or not self.pool.active:
+                self.pool = pebble.ProcessPool(
+                    1, initializer=prepare, context=multiprocessing.get_context("spawn")
+                )
+            return self.pool.schedule(function, args=arguments, timeout=self.limit_s)
+        except (OSError, RuntimeError, MemoryError) as error:  # out of descriptors, memory or processes
+            self.stop()
+            raise Lost(f"no process for it can be started ({error})") from None
+
+    async def call(self, function, *arguments):
+        """function(*arguments) in the child; Lost after limit_s seconds, or when the child died."""
+        future = self.submit(function, *arguments)
+        try:
+            return await asyncio.wrap_future(future)
+        except Exception as error:
+            raise self.explained(error) from None
+
+    def explained(self, error):
+        """Lost, in place of what pebble raises for a call that took too long or a child that died."""
+        if isinstance(error, TimeoutError):
+            return Lost(f"a call did not return within {self.limit_s} s and was ended")
+        if isinstance(error, pebble.ProcessExpired):
+            return Lost(f"its process ended (status {error.exitcode})")
+        if isinstance(error, (OSError, RuntimeError)):
+            self.stop()
+            return Lost(f"its process could not be started ({error})")
+        return error
+
+    def stop(self):
+        pool, self.pool = self.pool, None
+        if pool is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                pool.stop()
+
+    def close(self):
+        """Ends the child, whatever it does just now."""
+        self.closed = True
+        self.stop()
