@@ -53,9 +53,7 @@ class Child:
             raise Lost("it is closed")
         try:
             if self.pool is None or not self.pool.active:
-                self.pool = pebble.ProcessPool(
-                    1, initializer=prepare, context=multiprocessing.get_context("spawn")
-                )
+                self.pool = pebble.ProcessPool(1, initializer=prepare, context=multiprocessing.get_context("spawn"))
             return self.pool.schedule(function, args=arguments, timeout=self.limit_s)
         except (OSError, RuntimeError, MemoryError) as error:  # out of descriptors, memory or processes
             self.stop()
@@ -83,8 +81,9 @@ class Child:
     def stop(self):
         pool, self.pool = self.pool, None
         if pool is not None:
-            with contextlib.suppress(OSError, RuntimeError):
+            with contextlib.suppress(OSError, RuntimeError, TimeoutError):
                 pool.stop()
+                pool.join(2)
 
     def close(self):
         """Ends the child, whatever it does just now."""

@@ -1,0 +1,110 @@
+"""TDengine's types as Arrow's: how each column is selected, and how its values are converted."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+
+import pyarrow as pa
+
+UNSHOWN = "(unshown values)"  # an extra column, there only when needed: how many of a row's values became null
+UNITS_PER_S = {"ms": 10**3, "us": 10**6, "ns": 10**9}
+INTEGERS = {
+    "TINYINT": pa.int8(), "SMALLINT": pa.int16(), "INT": pa.int32(), "BIGINT": pa.int64(),
+    "TINYINT UNSIGNED": pa.uint8(), "SMALLINT UNSIGNED": pa.uint16(), "INT UNSIGNED": pa.uint32(),
+    "BIGINT UNSIGNED": pa.uint64(),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of a table: its name, its expression in a SELECT, its Arrow type, how a value is converted."""
+
+    name: str
+    expression: str
+    type: pa.DataType
+    convert: Callable | None = None
+
+
+def quoted(name):
+    """A name as it stands in SQL: taken as it is, whatever its characters."""
+    return f"`{name}`"
+
+
+def literal(text):
+    """A text as it stands in SQL."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def finite(value):
+    value = float(value)  # DECIMAL comes as Decimal
+    return value if math.isfinite(value) else None
+
+
+def decoded(value):
+    """Bytes as text; None where they are not UTF-8, which VARCHAR may hold."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def key_text(value):
+    """As decoded(), but rows must still be told apart by what is not UTF-8."""
+    return value.decode(errors="backslashreplace")
+
+
+def column(name, kind, precision, is_key=False):
+    """The Column of a DESCRIBE row: its name, its type as 'INT UNSIGNED' or 'DECIMAL(20, 4)'; ValueError if unknown."""
+    expression, kind = quoted(name), re.sub(r"\(.*", "", kind).strip()
+    if kind == "TIMESTAMP":  # integers: the client's texts would cost ten times as much, and depend on its time zone
+        return Column(name, f"CAST({expression} AS BIGINT)", pa.timestamp(precision))
+    if kind in INTEGERS:
+        return Column(name, expression, INTEGERS[kind])
+    if kind == "BOOL":
+        return Column(name, expression, pa.bool_())
+    if kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL"):
+        return Column(name, expression, pa.float64(), finite)
+    if kind in ("VARCHAR", "BINARY"):  # as bytes: taosws panics where they are not UTF-8
+        return Column(name, f"CAST({expression} AS VARBINARY)", pa.string(), key_text if is_key else decoded)
+    if kind in ("NCHAR", "JSON"):
+        return Column(name, expression, pa.string())
+    if kind == "VARBINARY":
+        return Column(name, expression, pa.string(), bytes.hex)
+    if kind == "GEOMETRY":
+        return Column(name, f"ST_AsText({expression})", pa.string())
+    raise ValueError(f"column {name} is of type {kind}, which is not known here")
+
+
+TBNAME = Column("tbname", "CAST(tbname AS VARBINARY)", pa.string(), key_text)
+
+
+def to_arrow(rows, columns):
+    """Rows, tuples in the columns' order, as an Arrow table; a value that its column can't show becomes null."""
+    arrays, unshown = [], {}
+    values_of = zip(*rows, strict=True) if rows else [()] * len(columns)
+    for each, values in zip(columns, values_of, strict=True):
+        if each.convert is not None:
+            converted = [None if value is None else each.convert(value) for value in values]
+            if converted.count(None) > values.count(None):
+                for k, value in enumerate(values):
+                    if value is not None and converted[k] is None:
+                        unshown[k] = unshown.get(k, 0) + 1
+            values = converted
+        if pa.types.is_timestamp(each.type):
+            arrays.append(pa.array(values, pa.int64()).cast(each.type))
+        else:
+            arrays.append(pa.array(values, each.type))
+    names = [each.name for each in columns]
+    if unshown:
+        arrays.append(pa.array([unshown.get(k, 0) for k in range(len(rows))], pa.int64()))
+        names.append(UNSHOWN)
+    return pa.table(arrays, names)
+
+
+def to_ipc(table):
+    """An Arrow table as bytes of Arrow's streaming format, which Perspective takes."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()

@@ -1,0 +1,262 @@
+"""Which rows to show next: those of the last second on each tick, all others by comparing counts once a second.
+
+On each tick: the rows from the newest one shown on, up to one second ahead of the database's clock. Once a second:
+counts of the stored rows by hour, then by second, are compared with what was shown; the rows of each second that has
+more are read. So rows that come late, or from a clock that is ahead, or that were stored before the start (--history)
+are all found in the same way. What does not fit the limit is counted as missed.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+
+import pyarrow as pa
+
+from .columns import UNSHOWN, to_ipc
+from .health import Health
+from .late import Comparison
+from .shown import HOUR, Shown
+
+LOG = logging.getLogger("feed")
+WINDOW_S = 1  # rows this far around the database's clock are read by the ticks, all others after comparing
+LATE_S = 10  # after rows came late within the window, ticks read the whole window for so long
+COMPARE_S, DESCRIBE_S, RETRY_S = 1, 5, 0.5
+SWEEP_S = 2  # the counts by second of the newest hours are compared at least so often
+KNOWN_BY_SECOND_S = 20_000  # of the rows that are stored before the start; older ones are known by hour
+CELLS_AT_ONCE = 200_000  # rows times columns that one query of the past reads
+MASKED = ("0x0388", "0x2603", "0x0357", "0x0351")  # no such database or table, no access: waits for the user
+
+
+def until_in_step(interval_ms, lag_ms=60):
+    """Seconds until shortly after the next full interval of the clock, when a producer's batch has just come."""
+    return (min(lag_ms, 0.4 * interval_ms) - time.time() * 1000) % interval_ms / 1000
+
+
+class Feed:
+    """Feeds one Perspective table with the rows of one table of a source, each once.
+
+    source: describes, reads and counts a table (tdengine.Table); read(source, where, limit): its newest rows as Arrow;
+    show(ipc_bytes): a coroutine function that puts rows into the Perspective table.
+    """
+
+    kind = "poll"
+
+    def __init__(self, source, read, show, limit, history_s=0, resumed=False):
+        self.source, self.read, self.show, self.limit = source, read, show, limit
+        self.history_s, self.resumed = history_s, resumed
+        self.title, self.health = source.title, Health(self.kind)
+        self.shown = self.start = self.began = None  # seconds: rows from `start` on are to be shown; began: ours
+        self.offset_s = 0.0  # the database's clock minus ours
+        self.newest = None  # time of the newest row near the database's clock, in the table's units
+        self.succeeded_at = time.monotonic()  # start of the last tick that succeeded
+        self.late_at, self.described_at, self.swept_at, self.retry_at = -LATE_S, 0.0, 0.0, 0.0
+        self.full = False  # a tick since the last comparison came back with `limit` new rows
+        self.loading = True  # rows of the past, until the first comparison is done
+        self.less = {}  # seconds in which fewer rows were stored than shown, when compared last
+        self.held, self.turn = 0, asyncio.Lock()  # turn: only one of tick and comparison changes what is hosted
+
+    async def tick(self):
+        """One poll; what fails is counted, reported once, and tried again after RETRY_S."""
+        started = time.monotonic()
+        if started < self.retry_at:
+            return
+        self.health.polls += 1
+        with self.reported():
+            if self.shown is None:
+                await self.begin()
+            rows = await self.read(self.source, self.window(started), self.limit)
+            new = self.shown.unseen(rows)
+            self.full |= 0 < new.num_rows == self.limit
+            await self.put(new)
+            self.succeeded_at = started
+            if self.health.succeeded():
+                LOG.info("%s: the database answers again", self.source)
+
+    def window(self, started):
+        """The condition of a tick: the last second, or back to the last tick that succeeded; not what was shown."""
+        first = time.time() + self.offset_s - WINDOW_S - (started - self.succeeded_at)
+        first = max(int(first * self.source.units_per_s), self.start * self.source.units_per_s)
+        if self.newest is not None and started - self.late_at > LATE_S:
+            first = max(first, self.newest)
+        column = self.source.time
+        end = int((time.time() + self.offset_s + WINDOW_S) * self.source.units_per_s)
+        return f"{column} >= {first} AND {column} < {end}"
+
+    async def begin(self):
+        """Where the rows to be shown begin, and what is stored before that: those are not to be shown."""
+        await self.source.describe()
+        self.described_at = time.monotonic()
+        now = await self.clock()
+        self.began = int(now) - WINDOW_S
+        if self.start is None:
+            self.start = self.began - self.history_s
+        shown = Shown(self.source.key, self.source.units_per_s)
+        known_from = self.start - KNOWN_BY_SECOND_S
+        for hour, rows in (await self.source.counts(HOUR, end=known_from)).items():
+            shown.count_hour(hour, rows)
+        for second, rows in (await self.source.counts(1, known_from, self.start)).items():
+            shown.count(second, rows)
+        self.shown, self.newest, self.loading = shown, None, True
+        before = sum(shown.hours.values())
+        self.health.note = f"{self.source} has rows, but none since the start: --history shows older ones"
+        if not before:
+            self.health.note = f"{self.source} has no rows yet"
+
+    async def clock(self):
+        now = await self.source.now()
+        self.offset_s = now - time.time()
+        return now
+
+    async def put(self, rows):
+        """Shows rows that are not shown yet, oldest first; when that fails they don't count as shown."""
+        if not rows.num_rows:
+            return
+        shown, columns, unshown = self.shown, rows, 0
+        if UNSHOWN in rows.column_names:
+            unshown = sum(rows.column(UNSHOWN).to_pylist())
+            columns = rows.drop_columns([UNSHOWN])
+        async with self.turn:
+            if shown is not self.shown:  # the table has changed meanwhile
+                return
+            try:
+                await self.show(to_ipc(columns))
+            except BaseException:
+                shown.withdraw(rows)
+                raise
+        self.held = min(self.held + rows.num_rows, self.limit)
+        self.health.missed(values=unshown)
+        self.health.note = None
+        newest_s = lag_s = None
+        times = rows.column(self.shown.key[0]).cast(pa.int64()).to_numpy()
+        now = time.time() + self.offset_s
+        near = times[times < (now + WINDOW_S) * self.source.units_per_s]
+        if len(near):
+            newest = int(near.max())
+            newest_s = newest / self.source.units_per_s
+            if now - newest_s < WINDOW_S + time.monotonic() - self.succeeded_at:
+                lag_s = now - newest_s
+                self.newest = max(newest, self.newest or newest)
+        self.health.arrived(rows.num_rows, newest_s, lag_s)
+
+    async def compare(self):
+        """Finds, once, what the ticks did not: shows it, or counts it as missed; notices rows that are gone."""
+        with self.reported():
+            if self.shown is None:
+                return
+            now, started = int(await self.clock()), time.monotonic()
+            comparison = Comparison(self.source, self.shown, (now - WINDOW_S, now + WINDOW_S + 1))
+            sweep = started - self.swept_at > SWEEP_S
+            await comparison.run(sweep)
+            if sweep:  # rarely where it takes long
+                self.swept_at = started + 20 * (time.monotonic() - started)
+            for hour, rows in comparison.hours.items():
+                self.shown.count_hour(hour, rows)
+                self.health.missed(max(rows, 0))
+            await self.show_more(comparison)
+            await self.forget_fewer(comparison.fewer)
+            self.loading, self.health.history = False, None
+
+    async def show_more(self, comparison):
+        """Reads and shows the rows that were not shown, the newest that fit; all others are missed."""
+        room = self.limit - self.held if self.loading else 0 if self.full else self.limit
+        self.full, sizes = False, {}
+        for second in sorted(comparison.more, reverse=True):
+            stored, more = comparison.more[second]
+            fit = min(more, max(room, 0)) if comparison.is_readable(second) else 0
+            room -= fit
+            if fit:
+                sizes[second] = stored if fit == more else fit
+            if fit < more:
+                self.shown.count(second, more - fit)
+                self.leave_out(second, more - fit)
+        if sizes and any(second >= self.began for second in sizes):
+            self.late_at = time.monotonic()
+        ranges = self.ranges(sizes)
+        if self.loading and sum(sizes.values()) > self.limit // 10:
+            self.health.history = {"loaded": 0, "of": sum(sizes.values())}
+            LOG.info("%s: loading %s stored rows", self.source, sum(sizes.values()))
+        for first, end, rows in ranges:
+            shown = self.shown
+            found = await self.read(self.source, self.source.between(first, end), rows)
+            if shown is not self.shown:
+                return
+            await self.put(shown.unseen(found))
+            if self.health.history:
+                self.health.history["loaded"] += rows
+
+    def leave_out(self, second, rows):
+        """Rows that don't fit the limit: missed, unless they are older than this server and so just not wanted."""
+        if second >= self.began or not self.loading:
+            self.health.missed(rows)
+        elif self.resumed:
+            self.health.rows += rows  # shown before the engine was replaced
+
+    def ranges(self, sizes):
+        """[(first, end, rows)]: seconds that are read together, oldest first, but the newest of all at the beginning.
+
+        A Perspective table drops what was put into it first: so the past goes in from old to new, and only the rows
+        that make the page show something at once come before.
+        """
+        most = max(CELLS_AT_ONCE // len(self.source.columns), 1000)
+        ranges = []
+        for second in sorted(sizes):
+            if ranges and ranges[-1][1] == second and ranges[-1][2] + sizes[second] <= most:
+                first, _, rows = ranges.pop()
+                ranges.append((first, second + 1, rows + sizes[second]))
+            else:
+                ranges.append((second, second + 1, sizes[second]))
+        return ranges[-1:] + ranges[:-1]
+
+    async def forget_fewer(self, fewer):
+        """Rows that are gone, when a second comparison says so, too: a count may be a little behind what was pushed."""
+        shown = self.shown
+        for second in [second for second in fewer if second in self.less][:1000]:
+            stored = fewer[second]
+            known = set(shown.seconds.get(second, ()))
+            if known and stored:
+                found = await self.read(self.source, self.source.between(second, second + 1), self.limit)
+                if shown is not self.shown or found.num_rows == self.limit:
+                    continue
+                known -= {key for _, key in shown.keys(found)}
+            shown.remove(second, known)
+            if (counted := shown.counted.get(second, 0)) and stored < shown.expected(second):
+                shown.count(second, -min(counted, shown.expected(second) - stored))
+        self.less = fewer
+
+    @contextlib.contextmanager
+    def reported(self):
+        """Counts and reports what the source raises; it is tried again."""
+        try:
+            yield
+        except self.source.errors as error:
+            reason = self.source.explain(error)
+            self.health.waiting |= error.code in MASKED
+            self.retry_at = time.monotonic() + RETRY_S
+            if self.health.failed(reason):
+                LOG.warning("%s: %s", self.source, reason)
+            if error.code == "0x2602":  # no such column: it was described before a change
+                self.described_at = 0.0
+
+    async def refresh(self, drop):
+        """Begins anew when the table's columns changed, or it was dropped and made again; drop(): what is hosted."""
+        if self.shown is None or time.monotonic() - self.described_at < DESCRIBE_S:
+            return
+        with self.reported():
+            self.described_at = time.monotonic()
+            if await self.source.describe():
+                LOG.info("%s: its columns have changed, or it was made anew: loading it again", self.source)
+                async with self.turn:
+                    self.shown, self.held, self.resumed = None, 0, True
+                    await drop()
+
+    def as_json(self):
+        """This table's part of /healthz."""
+        columns = {column.name: str(column.type) for column in self.source.columns}
+        return self.health.as_json() | {
+            "table": str(self.source),
+            "held": self.held,
+            "columns": columns,
+            "time": self.source.key[0] if columns else None,
+            "supertable": self.source.supertable,
+        }

@@ -1,0 +1,75 @@
+"""Which seconds hold more rows, or fewer, than were shown: by comparing counts, by hour first and then by second."""
+
+from .shown import HOUR
+
+
+class Comparison:
+    """One comparison of what a source stores with what was shown, outside the `live` seconds (first, end).
+
+    In those, rows come and are read just now; each is compared when it has left them. Counts of what was shown are
+    taken before the source is queried: rows that are shown meanwhile must not pass for rows that are gone.
+    """
+
+    def __init__(self, source, shown, live):
+        self.source, self.shown, self.live = source, shown, live
+        self.more = {}  # second: (stored, how many of them were not shown)
+        self.fewer = {}  # second: stored
+        self.hours = {}  # hour: how many rows more, or fewer, in hours where the seconds of rows are not known
+
+    async def run(self, sweep):
+        """Fills more, fewer and hours; sweep: look at the newest hours by second, even if their counts are right."""
+        first, end = self.live
+        for bounds in ((None, first), (end, None)):
+            expected = self.expected(*bounds)
+            if sweep or await self.source.count(*bounds) != sum(expected.values()):
+                await self.compare_hours(bounds, expected, sweep)
+
+    def expected(self, first=None, end=None):
+        """{hour: rows expected in it with first <= second < end}; one of both is None."""
+        edge = end if first is None else first
+        hours = {}
+        for hour, rows in self.shown.hours.items():
+            if hour == edge // HOUR:  # of the hour at the edge only a part
+                if first is None:
+                    rows -= sum(map(self.shown.expected, range(edge, (hour + 1) * HOUR)))
+                else:
+                    rows = sum(map(self.shown.expected, range(edge, (hour + 1) * HOUR)))
+            elif (hour < edge // HOUR) != (first is None):
+                continue
+            if rows:
+                hours[hour] = rows
+        return hours
+
+    async def compare_hours(self, bounds, expected, sweep):
+        stored = await self.source.counts(HOUR, *bounds)
+        differ = {hour for hour in stored | expected if stored.get(hour, 0) != expected.get(hour, 0)}
+        if sweep:  # an hour's count is right, too, when one row came late and another is gone
+            differ |= set(sorted({second // HOUR for second in self.shown.seconds}, reverse=True)[:3])
+        for hour in sorted(differ, reverse=True):
+            first, end = hour * HOUR, (hour + 1) * HOUR
+            if bounds[0] is not None:
+                first = max(first, bounds[0])
+            if bounds[1] is not None:
+                end = min(end, bounds[1])
+            if first < end:
+                await self.compare_seconds(hour, first, end)
+
+    async def compare_seconds(self, hour, first, end):
+        shown = self.shown
+        known = {second: rows for second in range(first, end) if (rows := shown.expected(second))}
+        by_hour = shown.by_hour[hour]
+        stored = await self.source.counts(1, first, end)
+        for second in stored | known:
+            rows, expected = stored.get(second, 0), known.get(second, 0)
+            if by_hour and second not in shown.seconds:
+                by_hour -= rows - expected  # whatever is here is among the rows known by hour only
+            elif rows > expected:
+                self.more[second] = rows, rows - expected
+            elif rows < expected:
+                self.fewer[second] = rows
+        if shown.by_hour[hour] and by_hour:
+            self.hours[hour] = -by_hour
+
+    def is_readable(self, second):
+        """Whether a row of this second that was not shown can be told from those that were: all keys are known."""
+        return not self.shown.counted.get(second) and not self.shown.by_hour[second // HOUR]

@@ -1,0 +1,94 @@
+"""Which rows of a table were shown, so that each is shown once; and how many are expected to be stored.
+
+Rows are told apart by their key. Keys are kept by second of the rows' time. When there are too many, the second that
+was not touched for longest keeps only its count, whatever its time: a device whose clock is years ahead pushes out
+nobody. When there are too many of those, they are kept by hour.
+"""
+
+import collections
+
+import pyarrow as pa
+
+HOUR = 3600
+
+
+class Shown:
+    """The keys of the rows that were shown, and counts of those that are stored but not to be shown.
+
+    key: names of the columns that tell rows apart, the time first; units_per_s: of the time column's integers.
+    """
+
+    def __init__(self, key, units_per_s, max_rows=300_000, max_seconds=10_000, max_counted=100_000):
+        self.key, self.units_per_s = key, units_per_s
+        self.max_rows, self.max_seconds, self.max_counted = max_rows, max_seconds, max_counted
+        self.seconds = {}  # second: keys of its rows; the one touched last stands last
+        self.counted = {}  # second: rows without keys
+        self.by_hour = collections.Counter()  # hour: rows of which not even the second is known
+        self.hours = collections.Counter()  # hour: all rows that are expected in it
+        self.rows = 0  # in self.seconds
+
+    def keys(self, rows):
+        """[(second, key)] of an Arrow table's rows, in their order."""
+        times = rows.column(self.key[0]).cast(pa.int64()).to_pylist()
+        others = [rows.column(name).to_pylist() for name in self.key[1:]]
+        keys = zip(times, *others, strict=True) if others else times
+        return [(time // self.units_per_s, key) for time, key in zip(times, keys, strict=True)]
+
+    def unseen(self, rows):
+        """The rows that were not shown yet, in reversed order; from now on they count as shown.
+
+        Newest first, as a poll reads them, becomes oldest first, as they are to be put into a Perspective table.
+        """
+        new, before = [], None
+        for k, (second, key) in enumerate(self.keys(rows)):
+            if second != before:
+                known = self.seconds.pop(second, None) or set()
+                self.seconds[second] = known
+                before = second
+            if key not in known:
+                known.add(key)
+                new.append(k)
+                self.hours[second // HOUR] += 1
+        self.rows += len(new)
+        self.compact()
+        return rows.take(pa.array(new[::-1], pa.int64()))
+
+    def withdraw(self, rows):
+        """These rows could not be shown: they don't count as shown any more."""
+        for second, key in self.keys(rows):
+            if key in self.seconds.get(second, ()):
+                self.remove(second, {key})
+
+    def remove(self, second, keys):
+        """Rows that are gone."""
+        keys = keys & self.seconds.get(second, set())
+        if not keys:
+            return
+        self.seconds[second] -= keys
+        self.rows -= len(keys)
+        self.hours[second // HOUR] -= len(keys)
+
+    def expected(self, second):
+        """Rows that should be stored with a time in this second, as far as it is known by second."""
+        return len(self.seconds.get(second, ())) + self.counted.get(second, 0)
+
+    def count(self, second, rows):
+        """So many more rows (or fewer) are stored in this second, without being shown."""
+        self.counted[second] = self.counted.get(second, 0) + rows
+        self.hours[second // HOUR] += rows
+
+    def count_hour(self, hour, rows):
+        self.by_hour[hour] += rows
+        self.hours[hour] += rows
+
+    def compact(self):
+        """Keeps to the bounds: keys become counts, counts by second become counts by hour."""
+        while len(self.seconds) > 1 and (self.rows > self.max_rows or len(self.seconds) > self.max_seconds):
+            second = next(iter(self.seconds))
+            rows = len(self.seconds.pop(second))
+            self.rows -= rows
+            if rows:
+                self.counted[second] = self.counted.get(second, 0) + rows
+        while len(self.counted) > self.max_counted:
+            second = next(iter(self.counted))
+            self.by_hour[second // HOUR] += self.counted.pop(second)

@@ -1,0 +1,237 @@
+"""Rows that TDengine pushes by data subscription (TMQ), instead of being polled for them.
+
+A consumer that has died looks just like a quiet one, so the counts of stored rows are compared as with polling: what
+is stored and was not pushed is read, and the consumer is replaced.
+"""
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import re
+import secrets
+import signal
+import time
+
+import pyarrow as pa
+
+from . import child
+from . import columns as col
+from .feed import Feed
+
+LOG = logging.getLogger("feed")
+POLL_S = 0.2  # short: taosws holds the interpreter lock meanwhile, and TDengine now and then misses a wake-up
+SILENT_S = 5  # without an answer to a poll: the consumer is dead, or as good as that
+CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
+TOPIC_S = 5  # tries to drop a topic that is still in use
+RETRY_S = 0.5
+
+
+def topic_of(database, table):
+    """The topic on a table: made when it is missing, and stays; servers share it, each in a group of its own."""
+    return f"perspective_{database}_{table}"
+
+
+class SubscribedFeed(Feed):
+    """A Feed that is pushed its rows; until there is a subscription, and while it is lost, it polls."""
+
+    kind = "subscribe"
+
+    def __init__(self, dsn, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.dsn, self.process, self.pipe = dsn, None, None
+        self.subscribed = self.caught_up = False  # caught up: a poll has shown what came before the subscription
+        self.subscriptions = self.behind = 0
+        self.pushed_at, self.pending, self.pushing = 0.0, [], asyncio.Lock()
+        self.heard_at, self.trouble, self.topic_anew = 0.0, None, False
+
+    async def tick(self):
+        """Starts the subscriber or replaces one that is silent; polls while there is no subscription."""
+        if self.shown is not None and self.process is None:
+            self.subscribe()
+        if self.process is not None and time.monotonic() - self.heard_at > CALL_LIMIT_S + 2:
+            self.unsubscribe("the subscriber does not answer and was ended")
+        if not self.caught_up:
+            subscribed, succeeded_at = self.subscribed, self.succeeded_at
+            await super().tick()
+            self.caught_up = subscribed and self.subscribed and self.succeeded_at != succeeded_at
+
+    async def refresh(self, drop):
+        shown = self.shown
+        await super().refresh(drop)
+        if shown is not self.shown:
+            self.topic_anew = True
+            self.unsubscribe("the table has changed")
+
+    async def show_more(self, comparison):
+        """What was stored but not pushed: shown, and the consumer is replaced when it brings nothing."""
+        found = sum(more for _, more in comparison.more.values())
+        if self.caught_up and not self.loading:
+            self.succeeded_at = time.monotonic()
+            self.behind = self.behind + 1 if found else 0
+            if found and (time.monotonic() - self.pushed_at > 2 or self.behind > 3):
+                # a topic stays with the table that it was made on, which may have been dropped and made again
+                self.topic_anew = not self.pushed_at
+                self.unsubscribe("it missed rows")
+        await super().show_more(comparison)
+
+    def subscribe(self):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other_end = context.Pipe(duplex=False)
+        columns = self.source.columns
+        select = ", ".join(f"{each.expression} AS {col.quoted(each.name)}" for each in columns)
+        topic = col.quoted(topic_of(self.source.database, self.source.table))
+        arguments = (other_end, self.dsn, topic, f"SELECT {select} FROM {self.source.name}", columns, self.topic_anew)
+        self.process = context.Process(target=run_subscriber, args=arguments, daemon=True, name="subscriber")
+        try:
+            self.process.start()
+        except (OSError, MemoryError) as error:  # out of descriptors, memory or processes: the next tick tries again
+            self.process, self.trouble = None, f"no process for it can be started ({error})"
+            self.pipe.close()
+            return
+        finally:
+            other_end.close()
+        self.heard_at, self.topic_anew, self.pushed_at = time.monotonic(), False, 0.0
+        asyncio.get_running_loop().add_reader(self.pipe.fileno(), self.hear)
+
+    def unsubscribe(self, why):
+        """Ends the subscriber; the next tick starts a new one."""
+        self.subscribed = self.caught_up = False
+        if self.process is None:
+            return
+        LOG.warning("%s: no subscription (%s): polling until there is one", self.source, why)
+        self.trouble = why
+        asyncio.get_running_loop().remove_reader(self.pipe.fileno())
+        self.process.kill()
+        self.process.join(1)
+        self.pipe.close()
+        self.process = None
+
+    def hear(self):
+        """One message of the subscriber has come."""
+        try:
+            kind, *details = self.pipe.recv()
+        except (EOFError, OSError):
+            self.unsubscribe("the subscriber ended")
+            return
+        self.heard_at = time.monotonic()
+        if kind == "rows":
+            self.pushed_at = self.heard_at
+            self.pending.append(details[0])
+            if not self.pushing.locked():
+                asyncio.get_running_loop().create_task(self.push())
+        elif kind == "subscribed":
+            self.subscriptions += 1
+            self.subscribed, self.trouble = True, None
+        elif kind == "failed":
+            self.subscribed = self.caught_up = False
+            if details[0] != self.trouble:
+                LOG.warning("%s: no subscription (%s): polling until there is one", self.source, details[0])
+            self.trouble = details[0]
+
+    async def push(self):
+        """Shows what was pushed; what comes meanwhile is shown with the next update."""
+        async with self.pushing:
+            while self.pending and self.shown is not None:
+                parts, self.pending = self.pending, []
+                tables = [pa.ipc.open_stream(part).read_all() for part in parts]
+                rows = pa.concat_tables(tables, promote_options="default")
+                if col.UNSHOWN in rows.column_names:
+                    k = rows.column_names.index(col.UNSHOWN)
+                    rows = rows.set_column(k, col.UNSHOWN, rows.column(k).fill_null(0))
+                rows = rows.sort_by([(self.shown.key[0], "descending")])
+                try:
+                    await self.put(self.shown.unseen(rows))
+                except Exception:
+                    LOG.exception("%s: pushed rows could not be shown; the counts will find them", self.source)
+
+    def close(self):
+        if self.process is not None:
+            self.process.kill()
+
+    def as_json(self):
+        health = super().as_json() | {"subscriptions": self.subscriptions}
+        if self.trouble and not health["error"]:
+            health["error"] = f"no subscription ({self.trouble}): polling until there is one"
+        return health
+
+
+def run_subscriber(pipe, dsn, topic, select, columns, anew):
+    """The subscriber's process: sends ("subscribed",), ("rows", Arrow bytes), ("quiet",) or ("failed", why).
+
+    It ends when the server is gone, or by SIGALRM when a call hangs, whoever holds the interpreter lock.
+    """
+    child.prepare()
+    import taosws  # here, so that only the child loads it
+
+    def send(*message):
+        signal.alarm(0)  # bound: the server, which reads it or ends us
+        pipe.send(message)
+        signal.alarm(CALL_LIMIT_S)
+
+    with contextlib.suppress(BrokenPipeError):
+        while True:
+            try:
+                send("quiet")
+                make_topic(taosws.connect(dsn), topic, select, anew, lambda: send("quiet"))
+                consume(taosws, dsn, topic, columns, send)
+            except BrokenPipeError:
+                raise
+            except BaseException as error:  # taosws' PanicException is no Exception
+                anew = isinstance(error, OtherColumns)
+                code = re.search("0x[0-9A-Fa-f]{4}", str(error))
+                known = isinstance(error, (OtherColumns, TimeoutError))
+                reason = str(error) if known else f"error {code[0] if code else 'of taosws'}"
+            send("failed", reason)
+            signal.alarm(0)
+            time.sleep(RETRY_S)
+
+
+class OtherColumns(Exception):
+    """The topic is of another SELECT: an older one, or not ours."""
+
+
+def make_topic(connection, topic, select, anew, alive):
+    """Makes the topic when it is missing; anew: drops it first, unless another consumer uses it for TOPIC_S longer."""
+    give_up_at = time.monotonic() + TOPIC_S
+    while anew and time.monotonic() < give_up_at:
+        try:
+            connection.execute(f"DROP TOPIC IF EXISTS {topic}")
+            break
+        except Exception:  # for two seconds after a consumer has gone, too
+            alive()
+            time.sleep(0.2)
+    connection.execute(f"CREATE TOPIC IF NOT EXISTS {topic} AS {select}")
+
+
+def consume(taosws, dsn, topic, columns, send):
+    """Subscribes, in a group of its own and from now on, and sends the rows until something fails."""
+    group = f"group.id=perspective_{os.getpid()}_{secrets.token_hex(8)}"
+    consumer = taosws.Consumer(dsn=f"{dsn}&{group}&auto.offset.reset=latest&enable.auto.commit=false")
+    consumer.subscribe([topic.strip("`")])
+    message = consumer.poll(POLL_S)  # "latest" is the time of the first poll
+    send("subscribed")
+    sent_at = answered_at = time.monotonic()
+    names = [each.name for each in columns]
+    while True:
+        if message is not None:
+            rows = []
+            for block in message:
+                if [field.name() for field in block.fields()] != names:
+                    raise OtherColumns(f"topic {topic} does not have the columns of the table")
+                rows += block.fetchall()
+            send("rows", col.to_ipc(col.to_arrow(rows, columns)))
+            consumer.commit(message)  # one that reconnects goes on from here; without a commit it would lose rows
+            sent_at = answered_at = time.monotonic()
+        elif time.monotonic() - sent_at > 1:
+            send("quiet")
+            sent_at = time.monotonic()
+        signal.alarm(CALL_LIMIT_S)
+        started = time.monotonic()
+        message = consumer.poll(POLL_S)
+        # None after half the time says that there are no rows; after all of it, that nobody has answered
+        if time.monotonic() - started < 0.8 * POLL_S:
+            answered_at = time.monotonic()
+        elif message is None and time.monotonic() - answered_at > SILENT_S:
+            raise TimeoutError(f"no answer for {SILENT_S} s")

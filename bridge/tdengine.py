@@ -1,0 +1,163 @@
+"""Reads TDengine: describes a table, queries rows as Arrow, counts them; errors in words.
+
+taosws runs in a child process (child.py). The functions at the end of this file are what that process runs.
+"""
+
+import re
+
+import pyarrow as pa
+
+from . import columns as col
+from .child import Child, Lost
+
+ROWS_AT_ONCE = 4096  # TDengine's block
+TRANSPORT = ("0xE0", "0xe0")  # taosws' own codes: no connection, no reply; all others are TDengine's answers
+
+
+class Error(Exception):
+    """What TDengine answered, or that it could not be reached: `code` as "0x2603" or "", `away` when unreachable."""
+
+    def __init__(self, text):
+        code = re.search(r"0x[0-9A-Fa-f]{4}", text)
+        super().__init__(words(text))
+        self.code = code[0] if code else ""
+        self.away = self.code.startswith(TRANSPORT) or not self.code
+
+
+def words(text):
+    """TDengine's words, without taosws' wrapping."""
+    return re.sub(r"Internal error: `(.*)`", r"\1", text, flags=re.DOTALL)
+
+
+class Reader:
+    """TDengine as seen by one child process: one connection, one query at a time."""
+
+    def __init__(self, dsn):
+        self.dsn, self.child = dsn, Child()
+
+    async def query(self, sql, columns=None):
+        """The rows of a SELECT: an Arrow table of these Columns, or without them a list of tuples. Error if it fails.
+
+        Bound: the child's 8 s for a call that hangs, before that the DSN's read_timeout for a reply.
+        """
+        try:
+            result, failure = await self.child.call(_query, self.dsn.url, sql, columns)
+        except Lost as lost:
+            raise Error(str(lost)) from None
+        if failure:
+            raise Error(self.dsn.hide(failure))
+        return result if columns is None else pa.ipc.open_stream(result).read_all()
+
+    def close(self):
+        self.child.close()
+
+
+class Table:
+    """A table, supertable or subtable of TDengine: its columns as DESCRIBE names them, and counts of its rows.
+
+    Times are seconds since 1970, UTC. `created` changes when the table was dropped and made again.
+    """
+
+    def __init__(self, reader, database, name, title=None):
+        self.reader, self.database, self.table, self.title = reader, database, name, title or name
+        self.name = f"{col.quoted(database)}.{col.quoted(name)}"
+        self.columns, self.created, self.supertable, self.units_per_s = (), None, False, 0
+
+    def __str__(self):
+        return f"{self.database}.{self.table}"
+
+    async def describe(self):
+        """Reads columns, key and precision; True when they differ from before. Error when there is no such table."""
+        described = await self.reader.query(f"DESCRIBE {self.name}")
+        of = f"FROM information_schema.{{}} WHERE db_name = {col.literal(self.database)} AND {{}} = "
+        of += col.literal(self.table)
+        created = await self.reader.query(f"SELECT create_time {of.format('ins_stables', 'stable_name')}")
+        supertable = bool(created)
+        if not supertable:
+            created = await self.reader.query(f"SELECT create_time {of.format('ins_tables', 'table_name')}")
+        named = f"FROM information_schema.ins_databases WHERE name = {col.literal(self.database)}"
+        precisions = await self.reader.query(f"SELECT `precision` {named}")
+        if not precisions or not created:
+            raise Error(f"[0x2603] {self} was dropped while it was described")
+        precision = precisions[0][0]
+        keys = [row[0] for row in described if row[3] in ("COMPOSITE KEY", "PRIMARY KEY")]
+        columns = tuple(col.column(name, kind, precision, name in keys) for name, kind, *_ in described)
+        if supertable and "tbname" not in [each.name for each in columns]:
+            columns += (col.TBNAME,)
+        found = (columns, str(created), supertable)
+        changed = found != (self.columns, self.created, self.supertable)
+        self.columns, self.created, self.supertable = found
+        self.units_per_s = col.UNITS_PER_S[precision]
+        self.time = col.quoted(described[0][0])
+        # what tells two rows apart: the time, a composite key, and in a supertable the subtable
+        self.key = [described[0][0], *keys, *(["tbname"] if supertable else [])]
+        self.select = ", ".join(each.expression for each in columns)
+        return changed
+
+    async def now(self):
+        """The database's clock in seconds."""
+        ((now,),) = await self.reader.query("SELECT CAST(NOW() AS BIGINT)")  # of no table: in milliseconds
+        return now / 1000
+
+    def between(self, first=None, end=None):
+        """A condition: first <= time < end, both whole seconds or None."""
+        bounds = [f"{self.time} {sign} {int(at) * self.units_per_s}"
+                  for sign, at in ((">=", first), ("<", end)) if at is not None]  # fmt: skip
+        return " AND ".join(bounds) or f"{self.time} IS NOT NULL"
+
+    async def count(self, first=None, end=None):
+        """How many rows are stored with first <= time < end."""
+        found = await self.reader.query(f"SELECT COUNT(*) FROM {self.name} WHERE {self.between(first, end)}")
+        return found[0][0] if found else 0
+
+    async def counts(self, step, first=None, end=None):
+        """{k: rows stored with k * step <= time < (k + 1) * step}, for those with any."""
+        found = await self.reader.query(
+            f"SELECT CAST(_wstart AS BIGINT), COUNT(*) FROM {self.name} WHERE {self.between(first, end)} "
+            f"INTERVAL({step}s)"
+        )
+        return {start // self.units_per_s // step: rows for start, rows in found}
+
+    def explain(self, error):
+        """What is wrong and what to do, in one line, for the log and the page."""
+        text = str(error)
+        if error.code in ("0x0357", "0x0351"):
+            return "TDengine refuses this user or password: check TDENGINE_DSN or --password-file"
+        if "certificate" in text or "tls_" in text:
+            return "TDengine's TLS certificate can't be trusted: name your CA's file in the DSN, as ?tls_ca=ca.pem"
+        if error.code == "0x0388":
+            return f"TDengine has no database {self.database}"
+        if error.code == "0x2603":
+            return f"TDengine has no table {self}"
+        if error.away:
+            return f"TDengine does not answer: is it running? Retrying ({text})"
+        return f"TDengine answered: {text}"
+
+
+def split_name(text, database=None):
+    """(database, table) of `DB.TABLE`; a part in back-quotes may hold dots. ValueError unless there are two parts."""
+    match = re.fullmatch(r"(?:(?:`([^`]+)`|([^`.]+))\.)?(?:`([^`]+)`|([^`]+))", text)
+    if match is None or not (database := match[1] or match[2] or database):
+        raise ValueError(f"'{text}' is not DB.TABLE (a name with a dot in back-quotes: 'factory.`a.b`')")
+    return database, match[3] or match[4]
+
+
+_connection = None  # the child's, for all its queries
+
+
+def _query(url, sql, columns):
+    """(rows or Arrow bytes, None), or (None, what failed). A connection that failed once is never used again."""
+    global _connection
+    import taosws  # here, so that only the child loads it
+
+    try:
+        if _connection is None:
+            _connection = taosws.connect(url)
+        result = _connection.query(sql)
+        rows = list(result)
+        return (rows if columns is None else col.to_ipc(col.to_arrow(rows, columns))), None
+    except BaseException as error:  # taosws' PanicException is no Exception
+        if not re.search("0x26|0x0388", str(error)):  # TDengine's answers that say nothing of the connection
+            _connection = None
+        kind = "" if isinstance(error, taosws.Error) else f"{type(error).__name__}: "
+        return None, kind + (str(error) or "no reason given")
