@@ -259,4 +259,8 @@ class Feed:
             "columns": columns,
             "time": self.source.key[0] if columns else None,
             "supertable": self.source.supertable,
+            "dataset": self.source.dataset,
         }
+
+    def close(self):
+        """Ends what it started; a Feed that polls has started nothing."""

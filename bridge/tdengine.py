@@ -58,8 +58,11 @@ class Table:
     Times are seconds since 1970, UTC. `created` changes when the table was dropped and made again.
     """
 
-    def __init__(self, reader, database, name, title=None):
-        self.reader, self.database, self.table, self.title = reader, database, name, title or name
+    errors = Error
+
+    def __init__(self, reader, database, name, title=None, dataset=None):
+        self.reader, self.database, self.table = reader, database, name
+        self.title, self.dataset = title or name, dataset
         self.name = f"{col.quoted(database)}.{col.quoted(name)}"
         self.columns, self.created, self.supertable, self.units_per_s = (), None, False, 0
 
@@ -125,10 +128,11 @@ class Table:
             return "TDengine refuses this user or password: check TDENGINE_DSN or --password-file"
         if "certificate" in text or "tls_" in text:
             return "TDengine's TLS certificate can't be trusted: name your CA's file in the DSN, as ?tls_ca=ca.pem"
+        start = ": start producer.py, which makes it" if self.dataset else ": check --table; names are taken as given"
         if error.code == "0x0388":
-            return f"TDengine has no database {self.database}"
+            return f"TDengine has no database {self.database}{start}"
         if error.code == "0x2603":
-            return f"TDengine has no table {self}"
+            return f"TDengine has no table {self}{start}"
         if error.away:
             return f"TDengine does not answer: is it running? Retrying ({text})"
         return f"TDengine answered: {text}"
