@@ -1,0 +1,183 @@
+// The page: looks at /healthz, connects and reconnects, draws what is chosen, keeps what the user arranged.
+
+import { serverOf, socketOf } from "./address.js";
+import { lostOf, within } from "./connection.js";
+import { dropOld, keep, kept } from "./kept.js";
+import { readyLayout } from "./layouts.js";
+import { numbers, show as say, showNumbers, stateOf } from "./status.js";
+import { choice, makeSwitch } from "./switch.js";
+import * as words from "./words.js";
+
+const HEALTH_MS = 1000; // between looks at /healthz
+const ANSWER_MS = 5000; // the longest wait for the server's answer
+const RETRY_MS = [250, 2000]; // before connecting again: at first, and at most
+const DRAW_MS = 60_000;
+const REMARK_MS = 10_000; // how long it is shown
+const PHONE = matchMedia("(max-width: 700px)"); // where the settings panel would cover the data
+
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/**
+ * Runs for as long as the page is open. `code` is the server that this module came from;
+ * `connect(viewer, url)` gives a Client, `show(viewer, client, table, layout)` draws.
+ */
+export async function start(code, connect, show) {
+  let health = null; // what /healthz said last, null when it did not answer
+  let viewer; // the element that is seen: each connection has its own, the last one stays until the next one is drawn
+  let shown; // the table that it showed last
+  let settled = null; // the view that it shows, and that the user may be arranging now
+  let asRestored; // its layout, as text, when we had made it
+  let trouble = ""; // why there is no connection
+  let remark = ""; // what the server refused, for a while
+  let wake = () => {}; // lets the connection look again at what is chosen
+  const woken = () => Promise.race([new Promise((done) => { wake = done; }), sleep(HEALTH_MS)]);
+
+  let server;
+  try {
+    server = serverOf(location.href, code);
+  } catch (error) {
+    return say("error", error.message, [["Without it", { server: null }]]);
+  }
+
+  const chosen = () => choice(location.href, health, shown);
+  const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
+  function tell() {
+    showNumbers("");
+    if (!health) return say("away", words.noAnswer(server, location));
+    const view = chosen();
+    if (view.problem) return say("error", ...view.problem);
+    showNumbers(numbers(health, view.table));
+    document.getElementById("reset").hidden = !kept(view);
+    const [state, text] = stateOf(health, view.table, same(settled, view));
+    if (trouble && state !== "waiting") return say("away", trouble);
+    return say(state, remark || text);
+  }
+
+  function remarkOn(text) {
+    remark = text;
+    tell();
+    setTimeout(() => {
+      if (remark === text) remark = "";
+      tell();
+    }, REMARK_MS);
+  }
+
+  const drawSwitch = makeSwitch(() => {
+    if (health) drawSwitch(health, chosen());
+    tell();
+    wake();
+  });
+
+  async function watchHealth() {
+    for (let pause = RETRY_MS[0]; ; ) {
+      const before = health;
+      try {
+        const signal = AbortSignal.timeout(ANSWER_MS);
+        const answer = await fetch(new URL("healthz", server), { signal, cache: "no-store" });
+        health = await answer.json();
+        if (!health.tables) health = null; // something else answers there
+      } catch {
+        health = null;
+      }
+      pause = health ? RETRY_MS[0] : Math.min(pause * 2, RETRY_MS[1]);
+      if (health) drawSwitch(health, chosen());
+      if (health && !before) wake();
+      tell();
+      await sleep(health && !health.tables[chosen().table]?.rows ? RETRY_MS[0] : health ? HEALTH_MS : pause);
+    }
+  }
+
+  /** Keeps what the user has changed. */
+  async function notice() {
+    const view = settled;
+    if (!view) return;
+    const config = await viewer.save();
+    if (!same(settled, view) || JSON.stringify(config) === asRestored) return;
+    keep(view, config);
+    tell();
+  }
+
+  function makeViewer() {
+    const made = document.createElement("perspective-viewer");
+    made.addEventListener("perspective-config-update", notice);
+    made.addEventListener("perspective-toggle-settings", notice);
+    document.querySelector("main").prepend(made);
+    return made;
+  }
+
+  async function draw(made, client, view) {
+    settled = null;
+    const attempt = (layout) => within(show(made, client, view.table, layout), DRAW_MS, "The viewer does not draw");
+    const ready = readyLayout(health.tables[view.table], view, PHONE.matches);
+    const known = made.getAllPlugins().map(({ name }) => name); // the viewer panics at any other
+    const own = known.includes(kept(view)?.plugin) ? kept(view) : null;
+    try {
+      await attempt(own ?? ready);
+    } catch (error) {
+      if (!own || client.isLost) throw error;
+      keep(view, null); // what the server refuses, or of a table with other columns
+      remarkOn(words.undone(error));
+      await attempt(ready);
+    }
+    asRestored = JSON.stringify(await made.save());
+    if (viewer !== made) viewer?.remove();
+    viewer = made;
+    viewer.style.visibility = "";
+    shown = view.table;
+    settled = view;
+    trouble = "";
+    tell();
+  }
+
+  /** One connection, until it is lost: then an Error with `code`. */
+  async function run() {
+    const made = makeViewer();
+    let client;
+    try {
+      client = await connect(made, socketOf(server));
+      const lost = lostOf(client);
+      for (;;) {
+        const view = health && chosen();
+        if (view && !view.problem && !same(settled, view)) {
+          if (shown !== view.table && viewer) viewer.style.visibility = "hidden";
+          await Promise.race([draw(made, client, view), lost]);
+        } else await Promise.race([woken(), lost]);
+      }
+    } catch (error) {
+      throw Object.assign(error instanceof Error ? error : new Error(String(error)), { wasOpen: Boolean(client) });
+    } finally {
+      if (viewer !== made) made.remove();
+      client?.terminate();
+    }
+  }
+
+  document.getElementById("settings").onclick = () => viewer?.toggleConfig();
+  document.getElementById("reset").onclick = () => {
+    keep(chosen(), null);
+    settled = null;
+    wake();
+  };
+  addEventListener("unhandledrejection", (event) => {
+    const text = words.refused(event.reason);
+    if (!text) return;
+    event.preventDefault();
+    remarkOn(text);
+  });
+  dropOld();
+  watchHealth();
+  for (let pause = RETRY_MS[0], failures = 0; ; pause = Math.min(pause * 2, RETRY_MS[1])) {
+    while (!health || chosen().problem || health.tables[chosen().table].status === "waiting") await woken();
+    try {
+      await run();
+    } catch (error) {
+      if (error.wasOpen) [pause, failures] = [RETRY_MS[0], 0];
+      else failures += 1;
+      // at first it may just be starting
+      if (error.wasOpen || failures > 2) trouble = await words.lost(error, server);
+    }
+    settled = null;
+    tell();
+    await sleep(pause);
+  }
+}

@@ -1,0 +1,63 @@
+// Which table and layout are shown: from the address, chosen by the switch, with entries in the browser's history.
+
+import { changed } from "./address.js";
+import { labelOf, layoutsOf } from "./layouts.js";
+
+const forTable = (name) => ({ table: name, layout: null }); // what changes in the address
+const forLayout = (name) => ({ layout: name });
+
+/**
+ * What the address, or else the server, names: {table, layout}; or {table?, problem: [text, links]} with links as
+ * [label, change of the address]. `shown` is the table that was shown last.
+ */
+export function choice(href, health, shown) {
+  const { searchParams } = new URL(href);
+  const names = Object.keys(health.tables);
+  const table =
+    searchParams.get("table") ??
+    names.find((name) => name === shown) ??
+    names.find((name) => health.tables[name].rows) ??
+    names[0];
+  if (!names.includes(table)) {
+    const links = names.map((name) => [name, forTable(name)]);
+    return { problem: [table === undefined ? "This server has no table yet." : `This server has no table ${table}. It has:`, links] };
+  }
+  const layouts = Object.keys(layoutsOf(health.tables[table]));
+  const layout = searchParams.get("layout") ?? layouts[0];
+  if (layouts.includes(layout)) return { table, layout };
+  const links = layouts.map((name) => [name, forLayout(name)]);
+  return { table, problem: [`Table ${table} has no layout ${layout}. It has:`, links] };
+}
+
+/** The switch: `onChoice()` is called when the user has chosen, also by the browser's Back and Forward. */
+export function makeSwitch(onChoice) {
+  const choose = (change) => {
+    history.pushState(null, "", changed(location.href, change));
+    onChoice();
+  };
+  addEventListener("popstate", onChoice);
+  const draw = (id, options, chosen, change) => {
+    const set = document.getElementById(id);
+    const text = JSON.stringify(options);
+    if (set.dataset.options !== text) {
+      set.dataset.options = text;
+      for (const each of set.querySelectorAll("label")) each.remove();
+      for (const [value, label] of options) {
+        const [box, input] = [document.createElement("label"), document.createElement("input")];
+        Object.assign(input, { type: "radio", name: id, value, onchange: () => choose(change(value)) });
+        box.title = label;
+        box.append(input, label);
+        set.append(box);
+      }
+    }
+    for (const input of set.querySelectorAll("input")) input.checked = input.value === chosen;
+    set.hidden = options.length < 2;
+  };
+  return (health, { table, layout }) => {
+    const tables = Object.entries(health.tables).map(([name, each]) => [name, labelOf(name, each)]);
+    draw("tables", tables, table, forTable);
+    const layouts = table ? Object.entries(layoutsOf(health.tables[table])) : [];
+    draw("layouts", layouts.map(([name, { label }]) => [name, label]), layout, forLayout);
+    document.getElementById("buttons").hidden = !table;
+  };
+}

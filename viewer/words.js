@@ -1,0 +1,52 @@
+// What the page says when something went wrong, and what to do about it, for how the page was opened.
+
+/** How to name another server. */
+function elsewhere({ protocol, search }) {
+  if (new URLSearchParams(search).has("server")) return "check ?server= in this page's address";
+  if (protocol === "file:") return "or add ?server=HOST:PORT to this page's address";
+  return "it is where this page looks for it";
+}
+
+export function noAnswer(server, location) {
+  return `No answer from ${server.href}: is perspective_server.py running there (${elsewhere(location)})? Trying again.`;
+}
+
+/** Why there is no connection: of an Error with `code` and `wasOpen`. */
+export async function lost(error, server) {
+  const { code, wasOpen, message } = error;
+  if (code === 0) return "The server has been silent for 5 s. Connecting again.";
+  if (code === 1008) return `The server does not accept this viewer (${message}). Connecting again.`;
+  if (code === 1012) return "The table is being made anew. Connecting again.";
+  if (code === 1013) return "The server has as many viewers as --max-viewers allows, or this one reads too slowly. Trying again.";
+  if (wasOpen) return `The connection was lost${message ? ` (${message})` : ""}. Connecting again.`;
+  const origin = location.origin;
+  const allowed = await mayConnect(server, origin);
+  if (allowed === false)
+    return `The server does not permit pages of ${origin}: start it with --allow-origin ${origin}, or open ${server.href}.`;
+  if (allowed)
+    return `The WebSocket ${server.host} does not open, though this page may connect: a proxy in between must forward the Upgrade header.`;
+  return "The WebSocket does not open: too many viewers (--max-viewers), this page's origin (--allow-origin), or a proxy.";
+}
+
+/** Whether the server lets pages of this origin connect; undefined when it does not say. */
+async function mayConnect(server, origin) {
+  try {
+    const url = new URL(`healthz?origin=${encodeURIComponent(origin)}`, server);
+    return (await (await fetch(url, { signal: AbortSignal.timeout(5000), cache: "no-store" })).json()).may_connect;
+  } catch {
+    return undefined;
+  }
+}
+
+const reasonOf = (error) => String(error?.message ?? error).replace(/^(Error: |Abort\(\): )+/, "");
+
+/** What is said about a change that the server has refused; "" when the error is about something else. */
+export function refused(error) {
+  const reason = reasonOf(error);
+  return /view not found|not initialized|closed/i.test(reason) ? "" : `The server refused this: ${reason}`;
+}
+
+/** What is said about a kept layout that the server has refused. */
+export function undone(error) {
+  return `Your changes to this layout were undone, as the server refused them: ${reasonOf(error)}`;
+}
