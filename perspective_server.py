@@ -18,11 +18,13 @@ with options.needs():
     from bridge import server, supervisor, tdengine, web
     from bridge.engine import Engine
     from bridge.feed import Feed, until_in_step
+    from bridge.report import log_to_stderr
     from bridge.subscription import SubscribedFeed
     from bridge.viewers import ReadOnlyHandler, Viewers
 
 # The demo's tables: database, table, and the name of the Perspective table. Columns and types are read from TDengine.
 DATASETS = {"stocks": ("stocks", "stocks_values", "stock_values"), "meters": ("power", "meters", "meters_values")}
+DATES = {"stocks": ["date"]}  # TIMESTAMP columns that stand for a calendar date
 
 
 # ANCHOR: perspective_server
@@ -59,11 +61,12 @@ def perspective_thread(engine, viewers, table, args, place):
             await engine.run(hosted.delete)
         hosted = None
 
-    options = {"limit": args.limit, "history_s": args.history + place.age_ms // 1000, "resumed": place.restarts_total > 0}
+    # after a crash of the engine: what was shown since the start
+    past = {"history_s": args.history + place.age_ms // 1000, "resumed": any(place.restarts.values())}
     if args.source == "subscribe":
-        feed = SubscribedFeed(args.dsn.url, table, read_tdengine, show, **options)
+        feed = SubscribedFeed(args.dsn.url, table, read_tdengine, show, args.limit, **past)
     else:
-        feed = Feed(table, read_tdengine, show, **options)
+        feed = Feed(table, read_tdengine, show, args.limit, **past)
 
     async def updater():  # Tornado awaits it: one at a time, ticks that fall due meanwhile are skipped
         await feed.refresh(drop)
@@ -81,17 +84,19 @@ def make_app(viewers, feeds, prefix=""):
         [(rf"{prefix}/websocket", ReadOnlyHandler, {"viewers": viewers}), *web.routes(feeds, viewers, prefix)],
         **web.SETTINGS,
     )
+
+
 # ANCHOR_END: perspective_server
 
 
 async def serve(args, place):
     """Runs until place.stopping is set, in a child process that is replaced when Perspective's engine crashes."""
     engine = Engine(place.mark)
-    viewers = Viewers(engine, place, args)
+    viewers = Viewers(engine, place, **options.of_viewers(args))
     reader = tdengine.Reader(args.dsn)
     feeds = []
     for database, name, title, dataset in args.tables:
-        table = tdengine.Table(reader, database, name, title, dataset)
+        table = tdengine.Table(reader, database, name, title, dataset, DATES.get(dataset, ()))
         feeds.append(perspective_thread(engine, viewers, table, args, place))
     async with server.listening(make_app(viewers, feeds, args.prefix), args, place, viewers):
         await place.stopping.wait()
@@ -101,6 +106,7 @@ async def serve(args, place):
 
 def main():
     args = options.server(__doc__, DATASETS)
+    log_to_stderr(args.log_level)
     return supervisor.run(serve, args)
 
 

@@ -24,6 +24,7 @@ class Column:
     expression: str
     type: pa.DataType
     convert: Callable | None = None
+    unit: str = ""  # of a timestamp's integers: ms, us, ns
 
 
 def quoted(name):
@@ -54,11 +55,15 @@ def key_text(value):
     return value.decode(errors="backslashreplace")
 
 
-def column(name, kind, precision, is_key=False):
-    """The Column of a DESCRIBE row: its name, its type as 'INT UNSIGNED' or 'DECIMAL(20, 4)'; ValueError if unknown."""
+def column(name, kind, precision, is_key=False, is_date=False):
+    """The Column of a DESCRIBE row: its name, its type as 'INT UNSIGNED' or 'DECIMAL(20, 4)'; ValueError if unknown.
+
+    is_date: a TIMESTAMP that stands for a calendar date, UTC.
+    """
     expression, kind = quoted(name), re.sub(r"\(.*", "", kind).strip()
     if kind == "TIMESTAMP":  # integers: the client's texts would cost ten times as much, and depend on its time zone
-        return Column(name, f"CAST({expression} AS BIGINT)", pa.timestamp(precision))
+        arrow_type = pa.date32() if is_date else pa.timestamp(precision)
+        return Column(name, f"CAST({expression} AS BIGINT)", arrow_type, unit=precision)
     if kind in INTEGERS:
         return Column(name, expression, INTEGERS[kind])
     if kind == "BOOL":
@@ -79,6 +84,15 @@ def column(name, kind, precision, is_key=False):
 TBNAME = Column("tbname", "CAST(tbname AS VARBINARY)", pa.string(), key_text)
 
 
+def perspective_type(arrow_type):
+    """Perspective's name of an Arrow type."""
+    if pa.types.is_timestamp(arrow_type):
+        return "datetime"
+    if pa.types.is_integer(arrow_type):
+        return "integer"
+    return {"bool": "boolean", "double": "float", "date32[day]": "date"}.get(str(arrow_type), "string")
+
+
 def to_arrow(rows, columns):
     """Rows, tuples in the columns' order, as an Arrow table; a value that its column can't show becomes null."""
     arrays, unshown = [], {}
@@ -91,8 +105,8 @@ def to_arrow(rows, columns):
                     if value is not None and converted[k] is None:
                         unshown[k] = unshown.get(k, 0) + 1
             values = converted
-        if pa.types.is_timestamp(each.type):
-            arrays.append(pa.array(values, pa.int64()).cast(each.type))
+        if each.unit:
+            arrays.append(pa.array(values, pa.int64()).cast(pa.timestamp(each.unit)).cast(each.type))
         else:
             arrays.append(pa.array(values, each.type))
     names = [each.name for each in columns]

@@ -13,8 +13,8 @@ import time
 
 import pyarrow as pa
 
-from .columns import UNSHOWN, to_ipc
-from .health import Health
+from .columns import UNSHOWN, perspective_type, to_ipc
+from .health import Counters
 from .late import Comparison
 from .shown import HOUR, Shown
 
@@ -45,7 +45,7 @@ class Feed:
     def __init__(self, source, read, show, limit, history_s=0, resumed=False):
         self.source, self.read, self.show, self.limit = source, read, show, limit
         self.history_s, self.resumed = history_s, resumed
-        self.title, self.health = source.title, Health(self.kind)
+        self.title, self.counters = source.title, Counters(self.kind)
         self.shown = self.start = self.began = None  # seconds: rows from `start` on are to be shown; began: ours
         self.offset_s = 0.0  # the database's clock minus ours
         self.newest = None  # time of the newest row near the database's clock, in the table's units
@@ -61,7 +61,7 @@ class Feed:
         started = time.monotonic()
         if started < self.retry_at:
             return
-        self.health.polls += 1
+        self.counters.polls += 1
         with self.reported():
             if self.shown is None:
                 await self.begin()
@@ -70,7 +70,7 @@ class Feed:
             self.full |= 0 < new.num_rows == self.limit
             await self.put(new)
             self.succeeded_at = started
-            if self.health.succeeded():
+            if self.counters.succeeded():
                 LOG.info("%s: the database answers again", self.source)
 
     def window(self, started):
@@ -99,9 +99,9 @@ class Feed:
             shown.count(second, rows)
         self.shown, self.newest, self.loading = shown, None, True
         before = sum(shown.hours.values())
-        self.health.note = f"{self.source} has rows, but none since the start: --history shows older ones"
+        self.counters.note = f"{self.source} has rows, but none since the start: --history shows older ones"
         if not before:
-            self.health.note = f"{self.source} has no rows yet"
+            self.counters.note = f"{self.source} has no rows yet"
 
     async def clock(self):
         now = await self.source.now()
@@ -125,8 +125,8 @@ class Feed:
                 shown.withdraw(rows)
                 raise
         self.held = min(self.held + rows.num_rows, self.limit)
-        self.health.missed(values=unshown)
-        self.health.note = None
+        self.counters.missed(values=unshown)
+        self.counters.note = None
         newest_s = lag_s = None
         times = rows.column(self.shown.key[0]).cast(pa.int64()).to_numpy()
         now = time.time() + self.offset_s
@@ -137,7 +137,7 @@ class Feed:
             if now - newest_s < WINDOW_S + time.monotonic() - self.succeeded_at:
                 lag_s = now - newest_s
                 self.newest = max(newest, self.newest or newest)
-        self.health.arrived(rows.num_rows, newest_s, lag_s)
+        self.counters.arrived(rows.num_rows, newest_s, lag_s)
 
     async def compare(self):
         """Finds, once, what the ticks did not: shows it, or counts it as missed; notices rows that are gone."""
@@ -152,10 +152,10 @@ class Feed:
                 self.swept_at = started + 20 * (time.monotonic() - started)
             for hour, rows in comparison.hours.items():
                 self.shown.count_hour(hour, rows)
-                self.health.missed(max(rows, 0))
+                self.counters.missed(max(rows, 0))
             await self.show_more(comparison)
             await self.forget_fewer(comparison.fewer)
-            self.loading, self.health.history = False, None
+            self.loading, self.counters.history = False, None
 
     async def show_more(self, comparison):
         """Reads and shows the rows that were not shown, the newest that fit; all others are missed."""
@@ -174,7 +174,7 @@ class Feed:
             self.late_at = time.monotonic()
         ranges = self.ranges(sizes)
         if self.loading and sum(sizes.values()) > self.limit // 10:
-            self.health.history = {"loaded": 0, "of": sum(sizes.values())}
+            self.counters.history = {"loaded": 0, "of": sum(sizes.values())}
             LOG.info("%s: loading %s stored rows", self.source, sum(sizes.values()))
         for first, end, rows in ranges:
             shown = self.shown
@@ -182,15 +182,15 @@ class Feed:
             if shown is not self.shown:
                 return
             await self.put(shown.unseen(found))
-            if self.health.history:
-                self.health.history["loaded"] += rows
+            if self.counters.history:
+                self.counters.history["loaded"] += rows
 
     def leave_out(self, second, rows):
         """Rows that don't fit the limit: missed, unless they are older than this server and so just not wanted."""
         if second >= self.began or not self.loading:
-            self.health.missed(rows)
+            self.counters.missed(rows)
         elif self.resumed:
-            self.health.rows += rows  # shown before the engine was replaced
+            self.counters.rows += rows  # shown before the engine was replaced
 
     def ranges(self, sizes):
         """[(first, end, rows)]: seconds that are read together, oldest first, but the newest of all at the beginning.
@@ -231,9 +231,9 @@ class Feed:
             yield
         except self.source.errors as error:
             reason = self.source.explain(error)
-            self.health.waiting |= error.code in MASKED
+            self.counters.waiting |= error.code in MASKED
             self.retry_at = time.monotonic() + RETRY_S
-            if self.health.failed(reason):
+            if self.counters.failed(reason):
                 LOG.warning("%s: %s", self.source, reason)
             if error.code == "0x2602":  # no such column: it was described before a change
                 self.described_at = 0.0
@@ -247,13 +247,13 @@ class Feed:
             if await self.source.describe():
                 LOG.info("%s: its columns have changed, or it was made anew: loading it again", self.source)
                 async with self.turn:
-                    self.shown, self.held, self.resumed = None, 0, True
+                    self.shown, self.held, self.resumed, self.counters.rows = None, 0, True, 0
                     await drop()
 
-    def as_json(self):
+    def health(self):
         """This table's part of /healthz."""
-        columns = {column.name: str(column.type) for column in self.source.columns}
-        return self.health.as_json() | {
+        columns = {column.name: perspective_type(column.type) for column in self.source.columns}
+        return self.counters.as_json() | {
             "table": str(self.source),
             "held": self.held,
             "columns": columns,

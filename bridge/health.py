@@ -10,7 +10,7 @@ RECENT_S = 60  # what could not be shown makes a table incomplete for so long
 PACE_S = 5  # the pace is taken over so long
 
 
-class Health:
+class Counters:
     """Counters of one table; ages and lags go by arrival, so that a device's wrong clock does not spoil them."""
 
     def __init__(self, source):

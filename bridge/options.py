@@ -177,3 +177,14 @@ def server(doc, datasets, argv=None):
         title = f"{database}.{table}" if titles.count(table) > 1 else table
         args.tables.append((database, table, title, None))
     return args
+
+
+def of_viewers(args):
+    """What Viewers has to know."""
+    return {
+        "max_viewers": args.max_viewers,
+        "host": args.host,
+        "allow_origins": args.allow_origin,
+        "file_origin": not args.no_file_origin,
+        "allow_hosts": args.allow_host,
+    }

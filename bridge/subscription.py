@@ -150,8 +150,8 @@ class SubscribedFeed(Feed):
         if self.process is not None:
             self.process.kill()
 
-    def as_json(self):
-        health = super().as_json() | {"subscriptions": self.subscriptions}
+    def health(self):
+        health = super().health() | {"subscriptions": self.subscriptions}
         if self.trouble and not health["error"]:
             health["error"] = f"no subscription ({self.trouble}): polling until there is one"
         return health

@@ -55,14 +55,15 @@ class Reader:
 class Table:
     """A table, supertable or subtable of TDengine: its columns as DESCRIBE names them, and counts of its rows.
 
-    Times are seconds since 1970, UTC. `created` changes when the table was dropped and made again.
+    Times are seconds since 1970, UTC. `created` changes when the table was dropped and made again. dates: names of
+    TIMESTAMP columns that stand for calendar dates.
     """
 
     errors = Error
 
-    def __init__(self, reader, database, name, title=None, dataset=None):
+    def __init__(self, reader, database, name, title=None, dataset=None, dates=()):
         self.reader, self.database, self.table = reader, database, name
-        self.title, self.dataset = title or name, dataset
+        self.title, self.dataset, self.dates = title or name, dataset, dates
         self.name = f"{col.quoted(database)}.{col.quoted(name)}"
         self.columns, self.created, self.supertable, self.units_per_s = (), None, False, 0
 
@@ -84,7 +85,9 @@ class Table:
             raise Error(f"[0x2603] {self} was dropped while it was described")
         precision = precisions[0][0]
         keys = [row[0] for row in described if row[3] in ("COMPOSITE KEY", "PRIMARY KEY")]
-        columns = tuple(col.column(name, kind, precision, name in keys) for name, kind, *_ in described)
+        columns = tuple(
+            col.column(name, kind, precision, name in keys, name in self.dates) for name, kind, *_ in described
+        )
         if supertable and "tbname" not in [each.name for each in columns]:
             columns += (col.TBNAME,)
         found = (columns, str(created), supertable)
