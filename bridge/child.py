@@ -32,7 +32,8 @@ def end_with_parent(number=signal.SIGKILL):
 
 def prepare():
     """The first thing that a child does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, the parent decides
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)  # signals to the whole group, such as Ctrl-C's, are the parent's to deal with
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends it whoever holds the interpreter lock
     os.environ.setdefault("TOKIO_WORKER_THREADS", "1")  # taosws' threads only wake each other
     end_with_parent()
