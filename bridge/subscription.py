@@ -68,6 +68,7 @@ class SubscribedFeed(Feed):
         """What was stored but not pushed: shown, and the consumer is replaced when it brings nothing."""
         found = sum(more for _, more in comparison.more.values())
         if self.caught_up and not self.loading:
+            self.counters.polls += 1
             self.succeeded_at = time.monotonic()
             self.behind = self.behind + 1 if found else 0
             if found and (time.monotonic() - self.pushed_at > 2 or self.behind > 3):

@@ -79,7 +79,7 @@ class Database:
         for (name,) in self.query("SHOW TOPICS"):
             if name.startswith(f"perspective_{self.name}_"):
                 with contextlib.suppress(AssertionError):
-                    self.query(f"DROP TOPIC IF EXISTS {name}")
+                    self.query(f"DROP TOPIC IF EXISTS `{name}`")
         return not any(name.startswith(f"perspective_{self.name}_") for (name,) in self.query("SHOW TOPICS"))
 
     def close(self):
@@ -122,6 +122,12 @@ def children(pid, having):
     return found
 
 
+def workers(pid, having="spawn_main"):
+    """Process ids of all processes below pid that have this text in their command line."""
+    below = children(pid, "")
+    return sorted(set(children(pid, having)).union(*(workers(each, having) for each in below)))
+
+
 def resident_mb(pid):
     """Megabytes of memory that a process occupies."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
@@ -157,7 +163,7 @@ class Chain:
         args = ["--source", self.source, *args]
         args = ["--port", "0", "--database", self.database.name, "--limit", limit, *args]
         process = self.run("server", ROOT / "perspective_server.py", *args, dsn=dsn)
-        page = wait_until(lambda: re.search(r"page at https?://127\.0\.0\.1:(\d+)/", process.stderr()), 20, process.log)
+        page = wait_until(lambda: re.search(r"page at https?://127\.0\.0\.1:(\d+)/", process.stderr()), 40, process.log)
         self.port = int(page[1])
         return process
 
