@@ -15,6 +15,7 @@ import sys
 import pebble
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
+pebble.CONSTS.term_timeout = 1  # between SIGTERM, which ends a hung call at once, and SIGKILL, for a frozen process
 
 
 class Lost(Exception):

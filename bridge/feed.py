@@ -70,8 +70,11 @@ class Feed:
             self.full |= 0 < new.num_rows == self.limit
             await self.put(new)
             self.succeeded_at = started
-            if self.counters.succeeded():
-                LOG.info("%s: the database answers again", self.source)
+            self.succeeded()
+
+    def succeeded(self):
+        if self.counters.succeeded():
+            LOG.info("%s: the database answers again", self.source)
 
     def window(self, started):
         """The condition of a tick: the last second, or back to the last tick that succeeded; not what was shown."""
@@ -156,6 +159,7 @@ class Feed:
             await self.show_more(comparison)
             await self.forget_fewer(comparison.fewer)
             self.loading, self.counters.history = False, None
+            self.succeeded()
 
     async def show_more(self, comparison):
         """Reads and shows the rows that were not shown, the newest that fit; all others are missed."""
