@@ -84,6 +84,7 @@ class Feed:
             first = max(first, self.newest)
         column = self.source.time
         end = int((time.time() + self.offset_s + WINDOW_S) * self.source.units_per_s)
+        self.shown.live = range(first // self.source.units_per_s - WINDOW_S, end // self.source.units_per_s + 1)
         return f"{column} >= {first} AND {column} < {end}"
 
     async def begin(self):

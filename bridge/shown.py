@@ -26,6 +26,7 @@ class Shown:
         self.by_hour = collections.Counter()  # hour: rows of which not even the second is known
         self.hours = collections.Counter()  # hour: all rows that are expected in it
         self.rows = 0  # in self.seconds
+        self.live = range(0)  # seconds that are read again and again: their keys are kept
 
     def keys(self, rows):
         """[(second, key)] of an Arrow table's rows, in their order."""
@@ -83,12 +84,13 @@ class Shown:
 
     def compact(self):
         """Keeps to the bounds: keys become counts, counts by second become counts by hour."""
-        while len(self.seconds) > 1 and (self.rows > self.max_rows or len(self.seconds) > self.max_seconds):
-            second = next(iter(self.seconds))
-            rows = len(self.seconds.pop(second))
-            self.rows -= rows
-            if rows:
-                self.counted[second] = self.counted.get(second, 0) + rows
+        if self.rows > self.max_rows or len(self.seconds) > self.max_seconds:
+            for second in [second for second in self.seconds if second not in self.live]:
+                if self.rows <= self.max_rows * 0.9 and len(self.seconds) <= self.max_seconds * 0.9:
+                    break
+                if rows := len(self.seconds.pop(second)):
+                    self.rows -= rows
+                    self.counted[second] = self.counted.get(second, 0) + rows
         while len(self.counted) > self.max_counted:
             second = next(iter(self.counted))
             self.by_hour[second // HOUR] += self.counted.pop(second)

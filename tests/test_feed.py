@@ -1,0 +1,167 @@
+"""Which rows a feed shows, for any mixture of clocks: shown once, or counted as missed."""
+
+import asyncio
+import collections
+import random
+
+import hypothesis
+import pyarrow as pa
+from hypothesis import strategies as st
+
+from bridge import tdengine
+from bridge.feed import Feed
+
+YEAR = 365 * 86_400
+UNITS = 1000  # of times, a second
+
+
+class MemorySource:
+    """A source whose rows are in a dict, and whose clock goes only when it is told to."""
+
+    name = title = table = "memory"
+    time, key, units_per_s, dataset = "ts", ["ts", "device"], UNITS, None
+    supertable, errors = True, tdengine.Error
+    columns = (tdengine.col.Column("ts", "", pa.timestamp("ms")),)
+
+    def __init__(self):
+        self.rows, self.clock, self.failing = {}, 1_800_000_000.0, False
+
+    def check(self):
+        if self.failing:
+            raise tdengine.Error("[0xE002] away")
+
+    async def describe(self):
+        self.check()
+        return False
+
+    async def now(self):
+        self.check()
+        return self.clock
+
+    def between(self, first=None, end=None):
+        return (first if first is None else first * UNITS, end if end is None else end * UNITS)
+
+    def matching(self, first, end):
+        self.check()
+        return [key for key in self.rows if (first is None or key[0] >= first) and (end is None or key[0] < end)]
+
+    async def read(self, _, where, limit):
+        if isinstance(where, str):  # a tick's: "ts >= 1 AND ts < 2"
+            where = [int(part.split()[-1]) for part in where.split(" AND ")]
+        await asyncio.sleep(0)
+        keys = sorted(self.matching(*where), reverse=True)[:limit]
+        times, devices = zip(*keys, strict=True) if keys else ((), ())
+        return pa.table({"ts": pa.array(times, pa.int64()).cast(pa.timestamp("ms")), "device": pa.array(devices)})
+
+    async def count(self, first=None, end=None):
+        return len(self.matching(*self.between(first, end)))
+
+    async def counts(self, step, first=None, end=None):
+        return collections.Counter(time // UNITS // step for time, _ in self.matching(*self.between(first, end)))
+
+    def explain(self, error):
+        return str(error)
+
+    def insert(self, device, offset_s, rows):
+        now = int((self.clock + offset_s) * UNITS)
+        while (now, device) in self.rows:
+            now += 1
+        keys = [(now - k, device) for k in range(rows)]
+        new = [key for key in keys if key not in self.rows]
+        self.rows.update(dict.fromkeys(new))
+        return new
+
+
+class Site:
+    """A feed on a MemorySource; `shown` counts how often each row was shown."""
+
+    def __init__(self, limit, **bounds):
+        self.source, self.shown = MemorySource(), collections.Counter()
+        self.feed = Feed(self.source, self.source.read, self.show, limit)
+        self.bounds = bounds
+
+    async def show(self, ipc):
+        await asyncio.sleep(0)
+        table = pa.ipc.open_stream(ipc).read_all()
+        times = table.column("ts").cast(pa.int64()).to_pylist()
+        self.shown.update(zip(times, table.column("device").to_pylist(), strict=True))
+
+    async def tick(self):
+        self.feed.retry_at = 0.0
+        await self.feed.tick()
+        for name, value in self.bounds.items():
+            if self.feed.shown:
+                setattr(self.feed.shown, name, value)
+
+    async def pass_time(self, seconds):
+        self.source.clock += seconds
+        await self.feed.compare()  # which also reads the clock
+        await self.tick()
+
+    async def settle(self):
+        self.source.failing = False
+        for _ in range(4):
+            await self.pass_time(2)
+
+
+devices = st.sampled_from([("now", 0), ("late", -7), ("hour ahead", 3600), ("hour behind", -3600), ("soon", 0.6)])
+far = st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(-2 * YEAR, 2 * YEAR))
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("insert"), st.one_of(devices, far), st.integers(1, 40)),
+        st.tuples(st.just("pass"), st.floats(0.05, 4)),
+        st.tuples(st.just("together"), st.just(0)),
+        st.tuples(st.just("fail"), st.booleans()),
+        st.tuples(st.just("delete"), st.integers(1, 30)),
+    ),
+    max_size=60,
+)
+
+
+async def run(limit, program, seed, bounds):
+    site, chance = Site(limit, **bounds), random.Random(seed)
+    before = site.source.insert("old", -5000, 20) + site.source.insert("older", -YEAR, 20)
+    await site.tick()
+    await site.pass_time(1)
+    sent, deleted = set(), set()
+    for what, *details in program:
+        if what == "insert":
+            (device, offset), rows = details
+            sent.update(site.source.insert(device, offset, rows))
+        elif what == "pass":
+            await site.pass_time(*details)
+        elif what == "together":
+            await asyncio.gather(site.feed.compare(), site.tick(), site.tick())
+        elif what == "fail":
+            (site.source.failing,) = details
+        elif what == "delete":
+            gone = chance.sample(sorted(site.source.rows), min(details[0], len(site.source.rows)))
+            for key in gone:
+                del site.source.rows[key]
+            deleted.update(gone)
+    await site.settle()
+    return site, before, sent, deleted
+
+
+@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.given(st.sampled_from([5, 60, 10_000]), steps, st.integers())
+def test_every_row_is_shown_once_or_counted_as_missed(limit, program, seed):
+    site, before, sent, deleted = asyncio.run(run(limit, program, seed, {}))
+    assert max(site.shown.values(), default=0) <= 1
+    assert not set(site.shown) - sent, "only what came after the start"
+    unshown = (sent & set(site.source.rows)) - set(site.shown)
+    if not deleted:
+        assert site.feed.counters.missed_rows == len(unshown)
+        assert site.feed.counters.rows == len(site.shown)
+    else:
+        assert site.feed.counters.missed_rows >= len(unshown) - len(deleted)
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(steps, st.integers())
+def test_a_feed_that_remembers_little_shows_none_twice_and_counts_the_others(program, seed):
+    program = [step for step in program if step[0] != "delete"]
+    bounds = {"max_rows": 30, "max_seconds": 5, "max_counted": 5}
+    site, _, sent, _ = asyncio.run(run(10_000, program, seed, bounds))
+    assert max(site.shown.values(), default=0) <= 1
+    assert site.feed.counters.missed_rows == len(sent - set(site.shown))
