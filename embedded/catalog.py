@@ -28,6 +28,11 @@ class Table:
     expires_at: float = 0.0  # when rows older than KEEP are deleted next
 
     @property
+    def table(self):
+        """Where the rows and columns are; also a Subtable has this."""
+        return self
+
+    @property
     def keys(self):
         """The columns whose values make a row: the time, and the composite key if there is one."""
         return [self.columns[0], *(column for column in self.columns[1:2] if column.note)]
@@ -36,45 +41,29 @@ class Table:
 @dataclasses.dataclass(eq=False)
 class Subtable:
     id: int
-    stable: Table
+    table: Table  # the supertable
     name: str
-
-    @property
-    def database(self):
-        return self.stable.database
 
 
 def is_stable(found):
     return isinstance(found, Table) and found.tags is not None
 
 
-def table_of(found):
-    """The Table that holds the rows and columns of a Table or Subtable."""
-    return found.stable if isinstance(found, Subtable) else found
-
-
 def to_json(databases):
     """All but the subtables, which can be many."""
-
-    def plain(columns):
-        return columns and [[c.name, c.type.number, c.length, c.scale, c.note, c.stored] for c in columns]
-
     found = []
     for each in databases.values():
         tables = [table for table in each.tables.values() if isinstance(table, Table)]
-        values = [[table.id, table.name, plain(table.columns), plain(table.tags)] for table in tables]
-        found.append([each.name, each.precision, each.keep_ms, values])
-    return json.dumps(found)
+        values = [(table.id, table.name, table.columns, table.tags) for table in tables]
+        found.append((each.name, each.precision, each.keep_ms, values))
+    return json.dumps(found, default=lambda _: None)  # of a type the number will do
 
 
 def from_json(text):
     databases = {}
-    for name, precision, keep_ms, tables in json.loads(text):
-        databases[name] = database = Database(name, precision, keep_ms)
-        for table_id, table_name, *lists in tables:
-            columns, tags = (
-                values and [Column(name, BY_NUMBER[number], *rest) for name, number, *rest in values]
-                for values in lists
-            )
-            database.tables[table_name] = Table(table_id, database, table_name, columns, tags)
+    for *values, tables in json.loads(text):
+        database = databases[values[0]] = Database(*values)
+        for number, name, *lists in tables:
+            columns, tags = (listed and [Column(c[0], BY_NUMBER[c[1][0]], *c[2:]) for c in listed] for listed in lists)
+            database.tables[name] = Table(number, database, name, columns, tags)
     return databases

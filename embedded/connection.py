@@ -1,6 +1,7 @@
-"""What both kinds of WebSocket connection share."""
+"""What the connections share: their requests in JSON, the replies, and failures in TDengine's terms."""
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
@@ -11,7 +12,6 @@ import tornado.websocket
 
 from .types import STAND_IN, TDengineError
 
-VERSION = "3.3.6.6.stand-in"  # taosws asks for 3.3.2.0 or newer
 SAME_LINE_S = 60
 logged_at = -SAME_LINE_S
 
@@ -21,11 +21,11 @@ def as_tdengine_error(error):
     global logged_at
     if isinstance(error, TDengineError):
         return error
-    text, now = (str(error).splitlines() or [type(error).__name__])[0], time.monotonic()
+    text = (str(error).splitlines() or [type(error).__name__])[0]
     if not (isinstance(error, duckdb.IOException | duckdb.FatalException | OSError) or "Could not write" in text):
         return TDengineError(0xFFFF, f"the {STAND_IN} failed: {text}")
-    if now - logged_at >= SAME_LINE_S:
-        logged_at = now
+    if time.monotonic() - logged_at >= SAME_LINE_S:
+        logged_at = time.monotonic()
         logging.error("the data folder cannot be written, is the disk full? Retrying: %s", text)
     return TDengineError(0x020D, f"System out of disk space: the stand-in for TDengine cannot write ({text})")
 
@@ -50,11 +50,11 @@ def parse_request(message):
     return action, args
 
 
-def reply(action, req_id, started, error=None, **extra):
-    """A reply as JSON; started: perf_counter_ns() when the request came."""
+def reply(action, req_id, error=None, **extra):
+    """A reply as JSON."""
     code, message = (error.code, error.message) if error else (0, "")
-    head = {"code": code, "message": message, "action": action, "req_id": req_id}
-    return json.dumps(head | {"timing": time.perf_counter_ns() - started} | extra, separators=(",", ":"))
+    head = {"code": code, "message": message, "action": action, "req_id": req_id, "timing": 0}
+    return json.dumps(head | extra, separators=(",", ":"))
 
 
 class Connection(tornado.websocket.WebSocketHandler):
@@ -66,10 +66,11 @@ class Connection(tornado.websocket.WebSocketHandler):
     async def on_message(self, message):
         found = await self.respond(message)
         if found is not None:
-            try:
+            with contextlib.suppress(tornado.websocket.WebSocketClosedError):
                 await self.write_message(found, binary=isinstance(found, bytes))
-            except tornado.websocket.WebSocketClosedError:
-                pass
 
     async def in_thread(self, function, *arguments):
         return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
+
+    async def do_version(self, _):
+        return {"version": "3.3.6.6.stand-in"}  # taosws asks for 3.3.2.0 or newer

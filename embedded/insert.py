@@ -8,7 +8,7 @@ import duckdb
 import numpy as np
 
 from . import literals
-from .catalog import Subtable, is_stable, table_of
+from .catalog import Subtable, is_stable
 from .rows import Rows
 from .sql import Parser
 from .types import STAND_IN, VARCHAR, Column, TDengineError
@@ -77,7 +77,7 @@ class Insert:
             raise TDengineError(0x2603, "Table does not exist")
         if is_stable(found):
             raise TDengineError(0x0216, "syntax error: bounded cols is expected for supertable insertion")
-        self.table = self.using.stable if found is None else table_of(found)
+        self.table = self.using.stable if found is None else found.table
         self.columns = self.known_columns = self.table.columns
         if parser.is_next("("):
             self.columns = [session.column_of(self.table.columns, name) for name in parser.listed(parser.name)]
@@ -132,7 +132,7 @@ class Insert:
         if found is None:
             new[name] = self.using.new_subtable(name, tags)
             found = new[name][0]
-        if not isinstance(found, Subtable) or found.stable is not self.table:
+        if not isinstance(found, Subtable) or found.table is not self.table:
             raise TDengineError(*UNPARSABLE)
         return found
 
@@ -191,9 +191,7 @@ class PreparedInsert(Insert):
         names, fields = ("name", "field_type", "precision", "scale", "bytes", "bind_type"), []
         for column, kind in kinds:
             precision = self.table.database.precision if column.type.number == 9 else 0
-            precision, width = (
-                (column.length, column.type.width) if column.type.is_decimal else (precision, column.width)
-            )
+            precision, width = (column.length, column.type.width) if column.is_decimal else (precision, column.width)
             values = (column.name, column.type.number, precision, column.scale, width, kind)
             fields.append(dict(zip(names, values, strict=True)))
         return fields

@@ -1,6 +1,5 @@
 """Values of INSERT and TAGS, as far as DuckDB's CAST does not convert them as TDengine does."""
 
-import calendar
 import datetime
 import decimal
 import json
@@ -9,9 +8,10 @@ import typing
 
 import numpy as np
 
-from .types import BOOL, FLOAT, JSON, NCHAR, TIMESTAMP, UNITS_PER_S, VARBINARY, TDengineError
+from .types import BOOL, DOUBLE, FLOAT, JSON, NCHAR, TIMESTAMP, UNITS_PER_S, VARBINARY, TDengineError
 
 DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.(\d*))?([Zz]|[+-]\d\d:\d\d)?)?")
+BOOLEANS = {"true": True, "false": False}
 
 
 class Moment(typing.NamedTuple):
@@ -21,18 +21,15 @@ class Moment(typing.NamedTuple):
 
 
 def timestamp(text, precision):
-    """The timestamp that a date, maybe with a time, stands for, or None. UTC unless it says otherwise; cut, not rounded."""
+    """The timestamp that a date stands for, UTC unless it says otherwise, cut to the precision; or None."""
     match = DATE.fullmatch(text)
-    if match is None:
-        return None
-    day, time, fraction, offset = match.groups()
     try:
-        moment = datetime.datetime.fromisoformat(f"{day}T{time or '00:00:00'}{offset or ''}".upper())
-    except ValueError:
+        day, time, fraction, offset = match.groups()
+        moment = datetime.datetime.fromisoformat(f"{day}T{time or '00:00:00'}{(offset or 'Z').upper()}")
+    except (ValueError, AttributeError):
         return None
     digits = len(str(UNITS_PER_S[precision])) - 1
-    rest = int((fraction or "")[:digits].ljust(digits, "0"))
-    return calendar.timegm(moment.utctimetuple()) * UNITS_PER_S[precision] + rest
+    return int(moment.timestamp()) * UNITS_PER_S[precision] + int((fraction or "")[:digits].ljust(digits, "0"))
 
 
 def convert(value, column, precision):
@@ -59,22 +56,17 @@ def converted(value, type, precision):
             value = int(value) if re.fullmatch("[0-9]{1,19}", value) else timestamp(value, precision)
         return value if value.__class__ is int and -(2**63) <= value < 2**63 else None
     if type is BOOL:
-        words = {"true": True, "false": False, True: True, False: False}
-        return (
-            words[value.lower()] if isinstance(value, str) and value.lower() in words else decimal.Decimal(value) != 0
-        )
+        found = BOOLEANS.get(value.lower(), value) if isinstance(value, str) else value
+        return found if isinstance(found, bool) else decimal.Decimal(found) != 0
     if isinstance(value, Moment) or type.width == 0 and not isinstance(value, str):
         return None
     if type is NCHAR:
-        value.encode()  # what is not UTF-8 in the SQL is there as lone surrogates
-        return value
+        return value if value.encode() is not None else None  # an error: what is not UTF-8 in the SQL
     if type is VARBINARY and value[:2].lower() == "\\x":
         return bytes.fromhex(value[2:])
     if type is JSON:
         return json.dumps(json.loads(value), ensure_ascii=False, separators=(",", ":")).encode()
-    if type.width == 0:
-        return value.encode(errors="surrogateescape")
-    if type.number in (6, 7):
+    if type in (FLOAT, DOUBLE):
         with np.errstate(over="ignore"):
-            return str(value) if np.isfinite(np.float32(value) if type is FLOAT else float(value)) else None
-    return str(value)
+            return str(value) if np.isfinite(type.dtype(value)) else None
+    return str(value) if type.width else value.encode(errors="surrogateescape")

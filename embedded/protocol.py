@@ -1,4 +1,4 @@
-"""The binary layouts of taosAdapter's WebSocket protocol. Everything is little-endian.
+"""The binary layouts of taosAdapter's requests and replies, but for the blocks of a result. Everything is little-endian.
 
 A column that was bound is a numpy array of its type's dtype, masked where it is NULL; a list for types of varying width
 (bytes, str for NCHAR) and for DECIMAL (its digits as text).
@@ -23,11 +23,9 @@ def request_head(message):
 
 def query_text(message):
     """The SQL of a QUERY request."""
-    if len(message) < 31:
+    length = int.from_bytes(message[26:30], "little")
+    if not 0 < length <= len(message) - 30:
         raise TDengineError(0xFFFF, "message length is too short")
-    (length,) = struct.unpack_from("<I", message, 26)
-    if length > len(message) - 30:
-        raise TDengineError(0xFFFF, "malformed message: SQL is shorter than its length says")
     return message[30 : 30 + length].decode(errors="surrogateescape")
 
 
@@ -57,35 +55,30 @@ def decode_bind(message, tags, columns):
 
 
 def bound_tables(part, tags, columns):
-    total, tables, tag_count, column_count, names_at, tags_at, columns_at = struct.unpack_from("<Iiii3I", part)
-    if total != len(part) or tables < 1 or not columns_at:
+    total, count, tag_count, column_count, *starts = struct.unpack_from("<Iiii3I", part)
+    if total != len(part) or count < 1 or not starts[2]:
         raise ValueError
-    if tags_at and tag_count != len(tags) or column_count != len(columns):
+    if starts[1] and tag_count != len(tags) or column_count != len(columns):
         raise TDengineError(0xFFFF, "stmt column count not match")
-    names, tag_sections = [None] * tables, [None] * tables
-    if names_at:
-        names = [section[:-1].decode() for section in sections(part, names_at, tables, "H")]
-    if tags_at:
-        tag_sections = list(sections(part, tags_at, tables, "I"))
-    for name, tag_section, section in zip(names, tag_sections, sections(part, columns_at, tables, "I"), strict=True):
-        values = None if tag_section is None else [plain(array) for array in vectors(tag_section, tags, 1)]
-        yield name, values, list(vectors(section, columns))
+    found = []
+    for start, kind in zip(starts, "HII", strict=True):
+        lengths = struct.unpack_from(f"<{count}{kind}", part, start) if start else ()
+        sections = cut(part[start + struct.calcsize(f"<{count}{kind}") :], lengths)
+        found.append(list(sections) if start else [None] * count)
+    for name, tag_section, section in zip(*found, strict=True):
+        tag_arrays = vectors(tag_section, tags, 1) if tag_section else ()
+        values = [array[0] if isinstance(array, list) else array.tolist()[0] for array in tag_arrays]
+        yield name and name[:-1].decode(), values if tag_section else None, list(vectors(section, columns))
 
 
-def plain(array):
-    """The one value of a tag."""
-    return array[0] if isinstance(array, list) else array.tolist()[0]
-
-
-def sections(part, at, count, kind):
-    """Pieces that stand behind their lengths, which are numbers of this kind."""
-    lengths = struct.unpack_from(f"<{count}{kind}", part, at)
-    at += struct.calcsize(f"<{count}{kind}")
+def cut(buffer, lengths):
+    """Pieces of these lengths, one behind the other; None for the length None."""
+    at = 0
     for length in lengths:
-        if not 0 < length <= len(part) - at:
+        if length is not None and not 0 <= length <= len(buffer) - at:
             raise ValueError
-        yield part[at : at + length]
-        at += length
+        yield None if length is None else buffer[at : at + length]
+        at += length or 0
 
 
 def vectors(section, columns, rows=None):
@@ -108,22 +101,26 @@ def decode_vector(vector, bound, count, column):
     at, has_lengths, declared = 13 + count, vector[12 + count], column.type
     lengths = struct.unpack_from(f"<{count}i", vector, at) if has_lengths else ()
     at += 4 * len(lengths)
-    (size,) = struct.unpack_from("<I", vector, at)
     buffer = vector[at + 4 :]
-    if size != len(buffer):
+    if struct.unpack_from("<I", vector, at) != (len(buffer),):
         raise ValueError
-    if mask.all() and not size:
-        varies = declared.width == 0 or declared.is_decimal
-        return [None] * count if varies else np.ma.masked_all(count, declared.dtype)
-    if not has_lengths and fits(bound, declared):
+    if mask.all() and not buffer:
+        return np.ma.masked_all(count, declared.dtype) if declared.dtype else [None] * count
+    if declared.dtype and not has_lengths and fits(bound, declared):
         wire = np.uint8 if bound is BOOL else np.dtype(bound.dtype)  # any byte but 0 is true
         values = np.frombuffer(buffer, wire).astype(declared.dtype, copy=False)
         if len(values) != count:
             raise ValueError
         return np.ma.masked_array(values, mask) if mask.any() else values
-    if not has_lengths or bound.is_decimal != declared.is_decimal or declared.width and not declared.is_decimal:
+    if declared.dtype or not has_lengths or (bound.name == "DECIMAL") != column.is_decimal:
         raise TDengineError(0x0200, "Invalid operation")
-    return [None if value is None else decode_value(value, column) for value in pieces(buffer, lengths, mask.tolist())]
+    lengths = [None if hidden else length for length, hidden in zip(lengths, mask.tolist(), strict=True)]
+    pieces = cut(buffer, lengths)
+    if declared is NCHAR:
+        return [piece if piece is None else piece.decode() for piece in pieces]
+    return (
+        [piece if piece is None else digits(piece, column) for piece in pieces] if column.is_decimal else list(pieces)
+    )
 
 
 def fits(bound, declared):
@@ -131,27 +128,11 @@ def fits(bound, declared):
 
     TDengine takes the bits as they are: -5 bound as INT to an INT UNSIGNED column is stored as 4294967291.
     """
-    if declared.width == 0 or bound.width != declared.width:
-        return False
-    return bound is declared or not ({bound, declared} & {FLOAT, TIMESTAMP} or bound.is_decimal or declared.is_decimal)
+    return bound is declared or bound.width == declared.width and not {bound, declared} & {FLOAT, TIMESTAMP}
 
 
-def pieces(buffer, lengths, mask):
-    at = 0
-    for length, is_null in zip(lengths, mask, strict=True):
-        if is_null:
-            yield None
-            continue
-        if not 0 <= length <= len(buffer) - at:
-            raise ValueError
-        yield buffer[at : at + length]
-        at += length
-
-
-def decode_value(value, column):
-    if column.type.is_decimal:
-        number = decimal.Decimal(value.decode())
-        if not abs(number) < 10 ** (column.length - column.scale):
-            raise TDengineError(0x0216, f"decimal value overflow in column {column.name}")
-        return format(number, "f")
-    return value.decode() if column.type is NCHAR else value
+def digits(text, column):
+    number = decimal.Decimal(text.decode())
+    if not abs(number) < 10 ** (column.length - column.scale):
+        raise TDengineError(0x0216, f"decimal value overflow in column {column.name}")
+    return format(number, "f")

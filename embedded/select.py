@@ -26,9 +26,8 @@ class Result:
 
     def next_block(self):
         """The next raw block, or None at the end."""
-        part = slice(self.at, self.at + ROWS_PER_BLOCK)
+        values = [of_column[self.at : self.at + ROWS_PER_BLOCK] for of_column in self.values]
         self.at += ROWS_PER_BLOCK
-        values = [of_column[part] for of_column in self.values]
         return blocks.encode_block(self.columns, values) if values[0] else None
 
 
@@ -45,16 +44,15 @@ class Select:
 
     def __init__(self, session, parser, items=None):
         """The parser stands behind the word SELECT, or before FROM when there are no items."""
-        self.session, self.parser, self.now = session, parser, time.time_ns()
+        self.session, self.parser, self.now, start = session, parser, time.time_ns(), parser.at
         self.used, self.functions, self.has_now, self.window = set(), set(), False, None
-        self.source, self.precision, self.units, start = None, 0, 10**6, parser.at
         self.where, self.groups, self.order, self.limit = "", [], [], ""
+        self.source, self.precision = None, 0
         if self.skip_to("from"):
             self.table = parser.table_name()
             self.source = find_source(session, self.table)
             self.precision = self.source.precision
-            self.units = 10**9 // UNITS_PER_S[self.precision]
-        after = parser.at
+        self.units, after = 10**9 // UNITS_PER_S[self.precision], parser.at
         if self.source and self.skip_to("interval"):  # whose _wstart the items may name
             self.window = self.parse_window()
         parser.at = start
@@ -66,13 +64,13 @@ class Select:
 
     def skip_to(self, word):
         """Whether this word comes; then the parser stands behind it."""
-        parser, start = self.parser, self.parser.at
-        while parser.token.kind != "end" and not parser.is_next(word):
-            parser.at += 1
-        if not parser.accept(word):
-            parser.at = start
-            return False
-        return True
+        start = self.parser.at
+        while self.parser.token.kind != "end" and not self.parser.is_next(word):
+            self.parser.at += 1
+        if self.parser.accept(word):
+            return True
+        self.parser.at = start
+        return False
 
     def several(self, element):
         elements = [element()]
@@ -172,25 +170,22 @@ class Select:
         if not sql:
             raise parser.refused()
         name = lower_outside_quotes(parser.sql[start.start : parser.tokens[parser.at - 1].end])
-        if len(sql) > 1 or column is None:
-            is_bytes = sql[0] == "cast" and "AS BLOB" in sql and column is not None and column.type is not NCHAR
-            return Expression(" ".join(sql), Column("", VARBINARY, column.length) if is_bytes else None, name)
-        return Expression(sql[0], column, column.name or name)
+        if len(sql) == 1 and column:
+            return Expression(sql[0], column, column.name or name)
+        is_bytes = sql[0] == "cast" and "AS BLOB" in sql and column and column.type in (VARCHAR, VARBINARY)
+        return Expression(" ".join(sql), Column("", VARBINARY, column.length) if is_bytes else None, name)
 
     def is_at_end(self, depth):
         token = self.parser.token
-        if token.kind == "end":
-            return True
-        return not depth and (
-            token.value in CLAUSES if token.kind == "word" else token[:2] in (("sign", ","), ("sign", ")"))
-        )
+        ends = CLAUSES if token.kind == "word" else (",", ")") if token.kind == "sign" else ()
+        return token.kind == "end" or not depth and token.value in ends
 
     def function(self, token):
         """DuckDB's name of a function, or the value of one that has no arguments."""
         if token.value in ("database", "server_version"):
-            self.parser.listed(lambda: None)
+            self.parser.expect("(", ")")
             text = STAND_IN if token.value == "server_version" else self.session.database
-            return "NULL::BLOB" if text is None else blob(text.encode())
+            return "(NULL::BLOB)" if text is None else f"({blob(text.encode())})"
         if token.value not in AGGREGATES | {"cast"} or self.source and not self.source.hidden:
             raise self.parser.refused(token)
         self.functions.add(token.value)
@@ -209,6 +204,7 @@ class Select:
         return blob(text), column or Column("", VARCHAR, len(text))
 
     def name(self, token):
+        """(DuckDB's SQL, Column) of a column."""
         if self.window and token.value == "_wstart":
             return self.window, Column("_wstart", TIMESTAMP)
         if token[:2] != ("word", "tbname"):
@@ -224,11 +220,11 @@ class Select:
         """The Columns of the result; description: of DuckDB's cursor."""
         columns = []
         for item, (_, duck, *_) in zip(self.items, description, strict=True):
-            if item.column is None and str(duck) not in BY_DUCK:
+            type = item.column.type if item.column else BY_DUCK.get(str(duck))
+            if type is None:
                 raise TDengineError(0x2802, "Invalid parameter data type")
-            type = BY_DUCK.get(str(duck))
             found = item.column or Column("", type, 0 if type.width else 65517)
-            columns.append(Column(item.name, found.type, found.length, found.scale))
+            columns.append(found._replace(name=item.name))
         return columns
 
 

@@ -6,19 +6,11 @@ from . import definitions, insert, select
 from .sql import Parser
 from .types import TDengineError
 
-STATEMENTS = {
-    "select": select.run,
-    "insert": insert.insert,
-    "create": definitions.create,
-    "drop": definitions.drop,
-    "alter": definitions.alter,
-    "use": definitions.use,
-    "delete": definitions.delete,
-    "describe": definitions.describe,
-    "desc": definitions.describe,
-    "show": definitions.show,
+STATEMENTS = {"select": select.run, "insert": insert.insert, "desc": definitions.describe}
+STATEMENTS |= {
+    name: getattr(definitions, name) for name in ("create", "drop", "alter", "use", "delete", "describe", "show")
 }
-CHANGE = ("create", "drop", "alter", "delete")
+CHANGES = ("create", "drop", "alter", "delete")
 
 
 class Session:
@@ -30,7 +22,7 @@ class Session:
         parser = Parser(text)
         word = parser.one_of(*STATEMENTS)
         try:
-            if word not in CHANGE:
+            if word not in CHANGES:
                 return STATEMENTS[word](self, parser)
             with self.storage.lock:
                 return STATEMENTS[word](self, parser)

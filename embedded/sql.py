@@ -8,7 +8,7 @@ from .types import STAND_IN, TDengineError
 
 TOKEN = re.compile(
     r"""(?P<space>\s+|--[^\n]*|/\*.*?\*/)
-    |(?P<duration>\d+[buasmhdwBUASMHDW])(?![A-Za-z0-9_])
+    |(?P<duration>\d{1,18}[buasmhdwBUASMHDW])(?![A-Za-z0-9_])
     |(?P<float>(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)(?![A-Za-z0-9_])
     |(?P<int>\d{1,80})(?![A-Za-z0-9_])
     |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
@@ -34,37 +34,36 @@ class Token(typing.NamedTuple):
 
 
 def tokenize(sql):
-    """The tokens of the first statement, an end token last. What is no token ends them with a bad one."""
-    tokens, at = [], 0
+    """The tokens of the first statement, an end token last. What is no token is a bad one, before the end."""
+    at = 0
     while at < len(sql):
         match = TOKEN.match(sql, at)
-        if match is None or match[0] == ";":
-            tokens.append(Token("end" if match else "bad", None, at, at))
+        kind = match.lastgroup if match else "bad"
+        text, start, at = match[kind] if match else "", at, match.end() if match else len(sql)
+        if text == ";" and kind == "sign":
+            at = start
             break
-        kind, text, start, at = match.lastgroup, match[match.lastgroup], at, match.end()
-        if kind == "space":
-            continue
         if kind == "word":
             text = text.lower()
-        elif kind == "quoted" and not text.isprintable():  # no UTF-8, or a control character
-            tokens.append(Token("bad", text, start, at))
-            break
         elif kind == "text":
             text = unquote(text)
         elif kind == "int":
             text = int(text)
         elif kind == "duration":
-            text = int(text[:-1]) * NANOSECONDS[text[-1].lower()] if len(text) < 20 else 10**30
-        tokens.append(Token(kind, text, start, at))
-    tokens.append(Token("end", None, at, at))
-    return tokens
+            text = int(text[:-1]) * NANOSECONDS[text[-1].lower()]
+        elif kind == "quoted" and not text.isprintable():  # no UTF-8, or a control character
+            kind = "bad"
+        if kind != "space":
+            yield Token(kind, text, start, at)
+    yield Token("end", None, at, at)
 
 
 def unquote(text):
     quote, text = text[0], text[1:-1]
     if "\\" not in text:
         return text.replace(quote * 2, quote)
-    return re.sub(rf"\\(.)|{quote}{quote}", lambda m: ESCAPES.get(m[1], m[1]) if m[1] else quote, text, flags=re.DOTALL)
+    pattern = re.compile(rf"\\(.)|{quote}{quote}", re.DOTALL)
+    return pattern.sub(lambda m: ESCAPES.get(m[1], m[1]) if m[1] else quote, text)
 
 
 def lower_outside_quotes(text):
@@ -80,7 +79,7 @@ class Parser:
         if len(sql) > LONGEST_SQL:
             raise TDengineError(0x0217, f"SQL statement too long: {LONGEST_SQL} characters at most ({STAND_IN})")
         self.sql = sql.split("\0")[0]
-        self.tokens, self.at = tokenize(self.sql), 0
+        self.tokens, self.at = list(tokenize(self.sql)), 0
         if self.token.kind == "end":
             raise self.refused()
 
@@ -98,8 +97,7 @@ class Parser:
 
     def next(self):
         token = self.token
-        if token.kind != "end":
-            self.at += 1
+        self.at += token.kind != "end"
         return token
 
     def is_next(self, *values):

@@ -11,7 +11,8 @@ import threading
 import duckdb
 
 from . import catalog
-from .catalog import Subtable, Table, is_stable
+from .catalog import Subtable, Table
+from .rows import NOTHING
 from .types import TDengineError
 
 FILE = "stand-in.duckdb"
@@ -29,8 +30,7 @@ class Storage:
     """All of it. Writes come one at a time, by transaction(); reads go through cursors of their own."""
 
     def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
-        self.lock = threading.RLock()
+        self.folder, self.lock = pathlib.Path(folder), threading.RLock()
         self.topics = None  # topics.Topics, which wants to know of inserts
         self.opened, self.databases, self.last_table = None, {}, 0
         try:
@@ -40,9 +40,8 @@ class Storage:
             raise UnusableFolder(f"{self.folder} is not a folder") from None
         except (OSError, duckdb.Error, ValueError) as error:
             text = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            if "Could not set lock" in text:
-                raise UnusableFolder(f"{self.folder} is in use by another stand-in") from None
-            raise UnusableFolder(f"{self.folder} cannot be used: {text}") from None
+            used = "is in use by another stand-in" if "Could not set lock" in text else f"cannot be used: {text}"
+            raise UnusableFolder(f"{self.folder} {used}") from None
 
     def connection(self):
         """DuckDB's, which is opened, and the catalog read anew, after a failure; its error while it cannot be."""
@@ -54,24 +53,19 @@ class Storage:
                 self.opened = opened
             return self.opened
 
-    def database(self, name):
-        found = self.databases.get(name)
-        if found is None:
-            raise TDengineError(0x0388, "Database not exist")
-        return found
-
     def load(self, read):
         text, self.last_table = read("SELECT * FROM catalog").fetchone()
         self.databases = catalog.from_json(text)
         for database in self.databases.values():
-            for table in filter(is_stable, list(database.tables.values())):
+            for table in filter(catalog.is_stable, list(database.tables.values())):
                 for number, name in read(f"SELECT s, n FROM g{table.id}").fetchall():
-                    self.remember(Subtable(number, table, name.decode()))
+                    database.tables[name.decode()] = Subtable(number, table, name.decode())
+                    table.last_subtable = max(table.last_subtable, number)
 
-    @staticmethod
-    def remember(subtable):
-        subtable.stable.last_subtable = max(subtable.stable.last_subtable, subtable.id)
-        subtable.database.tables[subtable.name] = subtable
+    def database(self, name):
+        if name not in self.databases:
+            raise TDengineError(0x0388, "Database not exist")
+        return self.databases[name]
 
     @contextlib.contextmanager
     def cursor(self):
@@ -88,55 +82,46 @@ class Storage:
                 self.opened.close()
 
     @contextlib.contextmanager
-    def transaction(self):
-        """Gives execute(sql): all of it or nothing is stored."""
+    def transaction(self, changes_catalog=False):
+        """Gives execute(sql): all of it or nothing is stored, `databases` included if that was changed, too."""
         with self.lock:
             execute = self.connection().execute
             try:
                 execute("BEGIN")
                 yield execute
-                execute("COMMIT")
-            except duckdb.FatalException:
-                self.opened = None  # a disk was full in a checkpoint: this connection works no more
-                raise
-            except BaseException:
-                with contextlib.suppress(duckdb.Error):  # a COMMIT that failed has rolled back already
-                    execute("ROLLBACK")
-                raise
-
-    @contextlib.contextmanager
-    def change(self):
-        """A transaction in which `databases` and what is in them may be changed."""
-        with self.lock:
-            try:
-                with self.transaction() as execute:
-                    yield execute
+                if changes_catalog:
                     values = [catalog.to_json(self.databases), self.last_table]
                     execute("UPDATE catalog SET databases = ?, last_table = ?", values)
-            except BaseException:
-                self.opened = None
+                execute("COMMIT")
+            except BaseException as error:
+                with contextlib.suppress(duckdb.Error):  # a COMMIT that failed has rolled back already
+                    execute("ROLLBACK")
+                if changes_catalog or isinstance(
+                    error, duckdb.FatalException
+                ):  # which a full disk gives: no more works
+                    self.opened = None
                 raise
 
     def create_table(self, database, name, columns, tags):
-        with self.change() as execute:
+        with self.transaction(changes_catalog=True) as execute:
             self.last_table += 1
             if tags is not None:
                 execute(f"CREATE TABLE g{self.last_table} (s INTEGER, n BLOB, {definitions(tags)})")
             s = "" if tags is None else "s INTEGER, "
             execute(f"CREATE TABLE t{self.last_table} ({s}{definitions(columns)})")
-            database.tables[name] = Table(self.last_table, database, name, columns, tags)
+            database.tables[name] = Table(self.last_table, database, name, columns, tags, newest=NOTHING)
 
     def drop_tables(self, tables, database=None):
         """Drops Tables or Subtables, and their database if it is given."""
-        with self.change() as execute:
+        with self.transaction(changes_catalog=True) as execute:
             for found in tables:
                 if isinstance(found, Subtable):
-                    execute(f"DELETE FROM t{found.stable.id} WHERE s = {found.id}")
-                    execute(f"DELETE FROM g{found.stable.id} WHERE s = {found.id}")
+                    execute(f"DELETE FROM t{found.table.id} WHERE s = {found.id}")
+                    execute(f"DELETE FROM g{found.table.id} WHERE s = {found.id}")
                 else:
                     execute(f"DROP TABLE t{found.id}; DROP TABLE IF EXISTS g{found.id}")
-                known = found.database.tables
-                for name in [name for name, other in known.items() if found in (other, catalog.table_of(other))]:
+                known = found.table.database.tables
+                for name in [name for name, other in known.items() if found in (other, other.table)]:
                     del known[name]
             if database is not None:
                 del self.databases[database.name]
@@ -152,21 +137,20 @@ class Storage:
             try:
                 with self.transaction() as execute:
                     for subtable, tags in new_subtables:
+                        names = ", ".join(["s", "n", *(column.stored for column in subtable.table.tags)])
                         values = [subtable.id, subtable.name.encode(), *tags]
-                        names = ", ".join(["s", "n", *(column.stored for column in subtable.stable.tags)])
                         marks = ", ".join("?" * len(values))
-                        execute(f"INSERT INTO g{subtable.stable.id} ({names}) VALUES ({marks})", values)
+                        execute(f"INSERT INTO g{subtable.table.id} ({names}) VALUES ({marks})", values)
                     count = sum(rows.write(execute) for rows in inserts)
             except BaseException:
                 for rows in inserts:
                     rows.table.newest = None  # a write that failed may have been stored: look it up
                 raise
             for subtable, _ in new_subtables:
-                self.remember(subtable)
-            if self.topics is not None:
-                self.topics.inserted(inserts)
+                subtable.table.database.tables[subtable.name] = subtable
+            self.topics.inserted(inserts)
             return count
 
 
 def definitions(columns):
-    return ", ".join(f"{column.stored} {column.duck}" for column in columns)
+    return ", ".join(f"{column.stored} {column.type_name(column.type.duck)}" for column in columns)

@@ -3,16 +3,15 @@
 import asyncio
 import contextlib
 import dataclasses
-import time
 
 from . import blocks, protocol
-from .connection import VERSION, Connection, as_tdengine_error, check_user, parse_request, reply
+from .connection import Connection, as_tdengine_error, check_user, parse_request, reply
 from .topics import Group, Topic
 from .types import STAND_IN, TDengineError
 
 VGROUP = 2
-NOTHING = {"have_message": False, "topic": "", "database": ""}
-NOTHING |= {"vgroup_id": 0, "message_type": 0, "message_id": 0, "offset": 0}
+NO_MESSAGE = dict.fromkeys(("vgroup_id", "message_type", "message_id", "offset"), 0)
+NO_MESSAGE |= {"have_message": False, "topic": "", "database": ""}
 # Names of a consumer's configuration that have no field of their own in its request.
 CONFIG = frozenset(["session.timeout.ms", "max.poll.interval.ms", "td.connect.db"])
 ACTIONS = ("version", "subscribe", "unsubscribe", "poll", "fetch_raw_data", "commit")
@@ -33,25 +32,26 @@ class Consumer(Connection):
 
     def initialize(self, **kwargs):
         super().initialize(**kwargs)
-        self.loop, self.polling = asyncio.get_running_loop(), asyncio.Lock()
+        self.loop, self.polling, self.tasks = asyncio.get_running_loop(), asyncio.Lock(), set()
         self.subscribed, self.rows_came = asyncio.Event(), asyncio.Event()
         self.positions = {}  # topic's name: Position
         self.from_end = self.closed = False
         self.message_id, self.message, self.poll_reply = 0, b"", None
 
     async def on_message(self, message):
-        asyncio.get_running_loop().create_task(super().on_message(message))  # the next may come while a poll waits
+        task = self.loop.create_task(super().on_message(message))  # the next may come while a poll waits
+        self.tasks.add(task)  # the loop itself keeps none
+        task.add_done_callback(self.tasks.discard)
 
     async def respond(self, message):
         """JSON, or bytes; None for what TDengine does not answer either."""
-        started = time.perf_counter_ns()
         try:
             action, args = parse_request(message)
         except ValueError:
             return None
-        if action not in (*ACTIONS, *POSITIONS):
-            return None
         req_id, error, extra = args.get("req_id", 0), None, {}
+        if action not in ACTIONS + POSITIONS or not 0 <= req_id < 2**64:
+            return None
         try:
             if not (self.positions or action in ("version", "subscribe", "poll")):
                 raise TDengineError(0xFFFF, "tmq not init")
@@ -62,7 +62,7 @@ class Consumer(Connection):
             error, extra = as_tdengine_error(one), {action: []}
         if action == "fetch_raw_data":
             return protocol.raw_data_reply(req_id, self.message_id, self.message, error)
-        return None if self.closed else reply(action, req_id, started, error, **extra)
+        return None if self.closed else reply(action, req_id, error, **extra)
 
     def on_close(self):
         self.closed = True
@@ -88,9 +88,6 @@ class Consumer(Connection):
         self.rows_came.set()
 
     # The actions: each gives the fields of its reply
-
-    async def do_version(self, _):
-        return {"version": VERSION}
 
     async def do_subscribe(self, args):
         if self.positions:
@@ -123,12 +120,10 @@ class Consumer(Connection):
         return {}
 
     async def do_poll(self, args):
-        blocking_ms = args.get("blocking_time", 0)
-        if type(blocking_ms) is not int or type(args.get("message_id", 0)) is not int:
-            raise TDengineError(0xFFFF, "unmarshal request error")
+        blocking_ms, last_id = args.get("blocking_time", 0), args.get("message_id", 0)
         async with self.polling:  # one after the other
             await self.subscribed.wait()
-            if self.poll_reply and args.get("message_id", 0) < self.message_id:
+            if self.poll_reply and last_id < self.message_id:
                 return self.poll_reply  # which got lost on its way
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if blocking_ms < 0 else blocking_ms / 1000):
@@ -137,7 +132,7 @@ class Consumer(Connection):
                         if any(self.next_message(position) for position in self.positions.values()):
                             return self.poll_reply
                         await self.rows_came.wait()
-            return NOTHING
+            return NO_MESSAGE
 
     def next_message(self, position):
         """Makes the topic's next message, if there is one; whether it did."""
@@ -150,9 +145,9 @@ class Consumer(Connection):
             if entries:
                 self.message_id += 1
                 self.message = blocks.encode_message(entries)
-                found = {"topic": topic.name, "database": topic.table.database.name, "offset": first}
-                numbers = {"vgroup_id": VGROUP, "message_type": 1, "message_id": self.message_id}
-                self.poll_reply = {"have_message": True, **found, **numbers}
+                names = {"have_message": True, "topic": topic.name, "database": topic.table.database.name}
+                numbers = {"vgroup_id": VGROUP, "message_type": 1, "message_id": self.message_id, "offset": first}
+                self.poll_reply = names | numbers
                 return True
         return False
 

@@ -9,7 +9,6 @@ import collections
 import dataclasses
 
 from . import blocks
-from .catalog import table_of
 from .connection import as_tdengine_error
 from .select import AGGREGATES, Select
 from .session import Session
@@ -38,12 +37,12 @@ class Topic:
         self.select = select = Select(session, parser)
         parser.end()
         self.text = parser.sql[start : parser.token.end]
-        cuts = select.source is None or select.groups or select.order or select.limit
-        if cuts or select.functions & AGGREGATES or select.table[0] == "information_schema":
+        is_cut = not select.source or not select.source.hidden or select.groups or select.order or select.limit
+        if is_cut or select.functions & AGGREGATES:
             raise TDengineError(0x2639, "Invalid topic query")
         if select.has_now:  # which would be the time of each insert
             raise parser.refused(parser.tokens[0])
-        self.table = table_of(session.table_of(select.table))
+        self.table = session.table_of(select.table).table
         self.entries, self.begin, self.bytes = collections.deque(), 0, 0
         self.groups = collections.defaultdict(Group)  # by name
 
@@ -54,11 +53,10 @@ class Topic:
     def inserted(self, rows):
         """Adds to the log what the topic's SELECT finds in an insert."""
         batch = rows.batch()
-        others = [c for c in self.table.columns if c.stored not in batch]
-        nulls = "".join(f", CAST(NULL AS {column.duck}) AS {column.stored}" for column in others)
+        others = [column for column in self.table.columns if column.stored not in batch]
+        nulls = "".join(f", CAST(NULL AS {c.type_name(c.type.duck)}) AS {c.stored}" for c in others)
         with self.storage.cursor() as cursor:
-            cursor.execute(self.select.sql(f"(SELECT {rows.casts(batch)}{nulls} FROM batch)"))
-            found = cursor.fetchall()
+            found = cursor.execute(self.select.sql(f"(SELECT {rows.casts(batch)}{nulls} FROM batch)")).fetchall()
             columns = self.select.columns(cursor.description)
         precision = self.table.database.precision
         entry = blocks.encode_message_block(columns, list(zip(*found, strict=True)), precision) if found else b""
@@ -70,13 +68,13 @@ class Topic:
 
     def entries_from(self, offset):
         """(offset of the first, entries) of a message that begins there, or with the oldest that is left."""
-        taken, size, offset = [], 0, max(offset, self.begin)
-        for at in range(offset - self.begin, len(self.entries)):
+        first, taken, size = max(offset, self.begin), [], 0
+        for at in range(first - self.begin, len(self.entries)):
             size += len(self.entries[at])
             if taken and size > MESSAGE_BYTES:
                 break
             taken.append(self.entries[at])
-        return offset, taken
+        return first, taken
 
 
 class Topics:
@@ -100,13 +98,14 @@ class Topics:
         """The parser stands before the name."""
         name = parser.name()
         parser.expect("as")
-        if name in self.topics and not if_not_exists:
+        if name in self.topics:
+            if if_not_exists:
+                return 0
             raise TDengineError(0x03E0, "Topic already exists")
-        if name not in self.topics:
-            topic = Topic(session, name, parser)
-            with self.storage.transaction() as execute:
-                execute("INSERT INTO topics VALUES (?, ?, ?)", [name, session.database, topic.text])
-            self.topics[name] = topic
+        topic = Topic(session, name, parser)
+        with self.storage.transaction() as execute:
+            execute("INSERT INTO topics VALUES (?, ?, ?)", [name, session.database, topic.text])
+        self.topics[name] = topic
         return 0
 
     def drop(self, name, if_exists):
@@ -122,18 +121,17 @@ class Topics:
     def refuse_drop(self, database, table=None):
         """TDengineError when a topic keeps this database, or this table, from being dropped or changed."""
         for topic in self.topics.values():
-            if topic.table.database is database and (table is None or topic.table is table):
+            if topic.table.database is database and table in (None, topic.table):
                 raise TDengineError(0x03ED, "Topic must be dropped first")
 
     def inserted(self, inserts):
         """Adds what was stored to the logs, and wakes the polls that wait for it."""
-        for topic in list(self.topics.values()):
-            for rows in inserts:
-                if rows.table is topic.table:
-                    try:
-                        topic.inserted(rows)
-                    except Exception as error:  # the rows are stored: their sender has nothing to repair
-                        as_tdengine_error(error)
-                    for group in list(topic.groups.values()):
-                        for consumer in group.consumers[:1]:
-                            consumer.loop.call_soon_threadsafe(consumer.rows_came.set)
+        for topic in self.topics.values():
+            for rows in (rows for rows in inserts if rows.table is topic.table):
+                try:
+                    topic.inserted(rows)
+                except Exception as error:  # the rows are stored: their sender has nothing to repair
+                    as_tdengine_error(error)
+                for group in list(topic.groups.values()):
+                    for consumer in group.consumers[:1]:
+                        consumer.loop.call_soon_threadsafe(consumer.rows_came.set)

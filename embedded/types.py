@@ -1,11 +1,11 @@
 """TDengine's data types, the columns made of them, and its errors."""
 
-import dataclasses
+import typing
 
 import numpy as np
 
 STAND_IN = "stand-in for TDengine (embedded, not TDengine itself)"
-PRECISIONS = {"ms": 0, "us": 1, "ns": 2}
+PRECISIONS = ("ms", "us", "ns")
 UNITS_PER_S = (10**3, 10**6, 10**9)  # by precision
 
 
@@ -17,9 +17,8 @@ class TDengineError(Exception):
         self.code, self.message = code, message
 
 
-@dataclasses.dataclass(frozen=True)
-class Type:
-    """number on the wire; width in bytes, 0 when it varies; dtype on the wire; duck: what DuckDB stores it as."""
+class Type(typing.NamedTuple):
+    """number and name in TDengine; width in bytes, 0 when it varies; dtype on the wire; duck: DuckDB's type."""
 
     number: int
     name: str
@@ -27,12 +26,9 @@ class Type:
     dtype: object
     duck: str
 
-    @property
-    def is_decimal(self):
-        return self.name == "DECIMAL"
-
 
 BOOL = Type(1, "BOOL", 1, np.bool_, "BOOLEAN")
+INT = Type(4, "INT", 4, np.int32, "INTEGER")
 BIGINT = Type(5, "BIGINT", 8, np.int64, "BIGINT")
 FLOAT = Type(6, "FLOAT", 4, np.float32, "FLOAT")
 DOUBLE = Type(7, "DOUBLE", 8, np.float64, "DOUBLE")
@@ -41,26 +37,19 @@ TIMESTAMP = Type(9, "TIMESTAMP", 8, np.int64, "BIGINT")  # an integer, in the pr
 NCHAR = Type(10, "NCHAR", 0, None, "VARCHAR")  # str
 JSON = Type(15, "JSON", 0, None, "BLOB")  # tags only
 VARBINARY = Type(16, "VARBINARY", 0, None, "BLOB")
-DECIMAL = Type(17, "DECIMAL", 16, np.dtype("S16"), "DECIMAL")
-DECIMAL64 = Type(21, "DECIMAL", 8, np.int64, "DECIMAL")  # of a precision up to 18
-INTEGERS = (
-    BIGINT,
-    Type(2, "TINYINT", 1, np.int8, "TINYINT"),
-    Type(3, "SMALLINT", 2, np.int16, "SMALLINT"),
-    Type(4, "INT", 4, np.int32, "INTEGER"),
-    Type(11, "TINYINT UNSIGNED", 1, np.uint8, "UTINYINT"),
-    Type(12, "SMALLINT UNSIGNED", 2, np.uint16, "USMALLINT"),
-    Type(13, "INT UNSIGNED", 4, np.uint32, "UINTEGER"),
-    Type(14, "BIGINT UNSIGNED", 8, np.uint64, "UBIGINT"),
-)
-TYPES = (BOOL, FLOAT, DOUBLE, VARCHAR, TIMESTAMP, NCHAR, JSON, VARBINARY, DECIMAL, DECIMAL64, *INTEGERS)
+DECIMAL = Type(17, "DECIMAL", 16, None, "DECIMAL")
+DECIMAL64 = Type(21, "DECIMAL", 8, None, "DECIMAL")  # of a precision up to 18
+SIMPLE = (BOOL, INT, BIGINT, FLOAT, DOUBLE, NCHAR, VARCHAR)
+SIMPLE += (Type(2, "TINYINT", 1, np.int8, "TINYINT"), Type(11, "TINYINT UNSIGNED", 1, np.uint8, "UTINYINT"))
+SIMPLE += (Type(3, "SMALLINT", 2, np.int16, "SMALLINT"), Type(12, "SMALLINT UNSIGNED", 2, np.uint16, "USMALLINT"))
+SIMPLE += (Type(13, "INT UNSIGNED", 4, np.uint32, "UINTEGER"), Type(14, "BIGINT UNSIGNED", 8, np.uint64, "UBIGINT"))
+TYPES = (*SIMPLE, TIMESTAMP, JSON, VARBINARY, DECIMAL, DECIMAL64)
 BY_NUMBER = {type.number: type for type in TYPES}
-BY_NAME = {type.name: type for type in TYPES} | {"BINARY": VARCHAR}
-BY_DUCK = {type.duck: type for type in (*INTEGERS, BOOL, FLOAT, DOUBLE, VARCHAR, NCHAR)} | {"HUGEINT": BIGINT}
+BY_NAME = {type.name: type for type in TYPES} | {"BINARY": VARCHAR, "INTEGER": INT}
+BY_DUCK = {type.duck: type for type in SIMPLE} | {"HUGEINT": BIGINT}
 
 
-@dataclasses.dataclass(frozen=True)
-class Column:
+class Column(typing.NamedTuple):
     """A column of a table or of a result.
 
     length: n of VARCHAR(n) (bytes) or NCHAR(n) (characters), or a DECIMAL's precision; note: as DESCRIBE gives it, TAG
@@ -75,24 +64,18 @@ class Column:
     stored: str = ""
 
     @property
-    def type_name(self):
-        return f"DECIMAL({self.length}, {self.scale})" if self.type.is_decimal else self.type.name
+    def is_decimal(self):
+        return self.type.name == "DECIMAL"
 
-    @property
-    def duck(self):
-        return f"DECIMAL({self.length}, {self.scale})" if self.type.is_decimal else self.type.duck
+    def type_name(self, name):
+        return f"DECIMAL({self.length}, {self.scale})" if self.is_decimal else name
 
     @property
     def width(self):
         """Bytes of a value, as a raw block's schema and a statement's fields give them."""
-        if self.type.is_decimal:
+        if self.is_decimal:
             return self.type.width << 24 | self.length << 8 | self.scale
         return self.type.width or (4 if self.type is NCHAR else 1) * self.length + 2
-
-    @property
-    def shown_length(self):
-        """As in fields_lengths and DESCRIBE."""
-        return self.type.width or self.length
 
     def check_lengths(self, values):
         """TDengineError when one of the values (str, bytes or None) does not fit."""
