@@ -70,9 +70,11 @@ class Insert:
         """The parser stands behind INTO."""
         self.session, self.storage, self.pending, self.failed = session, session.storage, [], None
         name = (None, None) if parser.accept("?") else parser.table_name()
-        self.name, database = name[1], session.database_of(name, NO_DATABASE)
+        self.name, tables = name[1], {}
+        if self.name is not None:
+            tables = session.database_of(name, NO_DATABASE).tables
         self.using = Using(session, parser) if parser.is_next("using") else None
-        found = database.tables.get(self.name)
+        found = tables.get(self.name)
         if found is None and self.using is None:
             raise TDengineError(0x2603, "Table does not exist")
         if is_stable(found):

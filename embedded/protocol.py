@@ -1,10 +1,11 @@
-"""The binary layouts of taosAdapter's requests and replies, but for the blocks of a result. Everything is little-endian.
+"""The binary layouts of taosAdapter's requests and replies; those of results are in blocks.py. All is little-endian.
 
 A column that was bound is a numpy array of its type's dtype, masked where it is NULL; a list for types of varying width
 (bytes, str for NCHAR) and for DECIMAL (its digits as text).
 """
 
 import decimal
+import itertools
 import struct
 
 import numpy as np
@@ -64,7 +65,7 @@ def bound_tables(part, tags, columns):
     for start, kind in zip(starts, "HII", strict=True):
         lengths = struct.unpack_from(f"<{count}{kind}", part, start) if start else ()
         sections = cut(part[start + struct.calcsize(f"<{count}{kind}") :], lengths)
-        found.append(list(sections) if start else [None] * count)
+        found.append(sections if start else [None] * count)
     for name, tag_section, section in zip(*found, strict=True):
         tag_arrays = vectors(tag_section, tags, 1) if tag_section else ()
         values = [array[0] if isinstance(array, list) else array.tolist()[0] for array in tag_arrays]
@@ -72,13 +73,11 @@ def bound_tables(part, tags, columns):
 
 
 def cut(buffer, lengths):
-    """Pieces of these lengths, one behind the other; None for the length None."""
-    at = 0
-    for length in lengths:
-        if length is not None and not 0 <= length <= len(buffer) - at:
-            raise ValueError
-        yield None if length is None else buffer[at : at + length]
-        at += length or 0
+    """Pieces of these lengths, one behind the other."""
+    ends = list(itertools.accumulate(lengths, initial=0))
+    if min(lengths, default=0) < 0 or ends[-1] > len(buffer):
+        raise ValueError
+    return [buffer[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def vectors(section, columns, rows=None):
@@ -114,13 +113,12 @@ def decode_vector(vector, bound, count, column):
         return np.ma.masked_array(values, mask) if mask.any() else values
     if declared.dtype or not has_lengths or (bound.name == "DECIMAL") != column.is_decimal:
         raise TDengineError(0x0200, "Invalid operation")
-    lengths = [None if hidden else length for length, hidden in zip(lengths, mask.tolist(), strict=True)]
-    pieces = cut(buffer, lengths)
-    if declared is NCHAR:
-        return [piece if piece is None else piece.decode() for piece in pieces]
-    return (
-        [piece if piece is None else digits(piece, column) for piece in pieces] if column.is_decimal else list(pieces)
-    )
+    if declared is NCHAR and buffer.isascii():
+        pieces = cut(buffer.decode(), lengths)  # ten times as fast
+    else:
+        pieces = [piece.decode() if declared is NCHAR else piece for piece in cut(buffer, lengths)]
+    pieces = [None if hidden else piece for piece, hidden in zip(pieces, mask, strict=True)] if mask.any() else pieces
+    return [piece and digits(piece, column) for piece in pieces] if column.is_decimal else pieces
 
 
 def fits(bound, declared):

@@ -79,5 +79,5 @@ class Column(typing.NamedTuple):
 
     def check_lengths(self, values):
         """TDengineError when one of the values (str, bytes or None) does not fit."""
-        if self.type.width == 0 and any(value is not None and len(value) > self.length for value in values):
+        if self.type.width == 0 and any(value is not None and len(value) > self.length for value in set(values)):
             raise TDengineError(0x2653, f"Value too long for column/tag: {self.name}")
