@@ -167,7 +167,7 @@ class Select:
             else:
                 text, column = self.text(token, column) if token.kind == "text" else self.name(token)
                 sql.append(f"({text})")
-        if not sql:
+        if not sql or sql[-1] in SIGNS and sql[-1] != ")":
             raise parser.refused()
         name = lower_outside_quotes(parser.sql[start.start : parser.tokens[parser.at - 1].end])
         if len(sql) == 1 and column:
@@ -182,10 +182,9 @@ class Select:
 
     def function(self, token):
         """DuckDB's name of a function, or the value of one that has no arguments."""
-        if token.value in ("database", "server_version"):
+        if token.value == "server_version":
             self.parser.expect("(", ")")
-            text = STAND_IN if token.value == "server_version" else self.session.database
-            return "(NULL::BLOB)" if text is None else f"({blob(text.encode())})"
+            return f"({blob(STAND_IN.encode())})"
         if token.value not in AGGREGATES | {"cast"} or self.source and not self.source.hidden:
             raise self.parser.refused(token)
         self.functions.add(token.value)
