@@ -1,7 +1,8 @@
-"""A stand-in for TDengine on this machine, for the demo and its tests. It is not TDengine: see the README."""
+"""A stand-in for TDengine on this machine, for the demo and its tests. It is not TDengine: see embedded/README.md."""
 
 import argparse
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -23,7 +24,7 @@ STOP_S = 1.5  # bound of closing the data file after SIGINT or SIGTERM; what was
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):
-        self.exit(2, f"{self.prog}: {message} (--help tells more)\n")
+        self.exit(2, f"{self.prog}: {message} (try --help)\n")
 
 
 def port_number(text):
@@ -54,12 +55,19 @@ def listen(host, port):
 
 
 def read_password(path):
-    if path is None:
-        return "taosdata"
     try:
-        return path.read_text().strip()
+        return path.read_text().strip() if path else "taosdata"
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(f"cannot read the password file {path}: {getattr(error, 'strerror', None) or 'not text'}")
+
+
+def open_standard_streams():
+    """A closed one becomes /dev/null: a file or socket in its place would be written to."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 async def serve(sockets, app, note):
@@ -69,12 +77,14 @@ async def serve(sockets, app, note):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     server = tornado.httpserver.HTTPServer(app)
     server.add_sockets(sockets)
-    print(note, flush=True)
+    with contextlib.suppress(OSError):  # what can't be written is not written; work goes on
+        print(note, flush=True)
     await stop.wait()
     server.stop()
 
 
 def main():
+    open_standard_streams()
     arguments = parse_arguments()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
@@ -90,7 +100,6 @@ def main():
     closing = threading.Thread(target=storage.close, daemon=True)
     closing.start()
     closing.join(STOP_S)
-    sys.stdout.flush()
     os._exit(0)  # at once, also while a long query still runs
 
 

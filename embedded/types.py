@@ -1,11 +1,11 @@
 """TDengine's data types, the columns made of them, and its errors."""
 
-import dataclasses
+import typing
 
 import numpy as np
 
 STAND_IN = "stand-in for TDengine (embedded, not TDengine itself)"
-PRECISIONS = {"ms": 0, "us": 1, "ns": 2}
+PRECISIONS = ("ms", "us", "ns")
 UNITS_PER_S = (10**3, 10**6, 10**9)  # by precision
 
 
@@ -17,87 +17,67 @@ class TDengineError(Exception):
         self.code, self.message = code, message
 
 
-@dataclasses.dataclass(frozen=True)
-class Type:
-    """number on the wire; width in bytes, 0 when it varies; dtype of a column of it; duck: what DuckDB stores it as."""
+class Type(typing.NamedTuple):
+    """number and name in TDengine; width in bytes, 0 when it varies; dtype on the wire; duck: DuckDB's type."""
 
     number: int
     name: str
     width: int
-    dtype: type
+    dtype: object
     duck: str
-
-    @property
-    def is_text(self):
-        return self.number in (8, 10)
-
-    @property
-    def is_integer(self):
-        return self.number in (2, 3, 4, 5, 11, 12, 13, 14)
-
-    @property
-    def is_float(self):
-        return self.number in (6, 7)
-
-    @property
-    def is_number(self):
-        return self.is_integer or self.is_float
 
 
 BOOL = Type(1, "BOOL", 1, np.bool_, "BOOLEAN")
-TINYINT = Type(2, "TINYINT", 1, np.int8, "TINYINT")
-SMALLINT = Type(3, "SMALLINT", 2, np.int16, "SMALLINT")
 INT = Type(4, "INT", 4, np.int32, "INTEGER")
 BIGINT = Type(5, "BIGINT", 8, np.int64, "BIGINT")
 FLOAT = Type(6, "FLOAT", 4, np.float32, "FLOAT")
 DOUBLE = Type(7, "DOUBLE", 8, np.float64, "DOUBLE")
-VARCHAR = Type(8, "VARCHAR", 0, np.object_, "VARCHAR")
+VARCHAR = Type(8, "VARCHAR", 0, None, "BLOB")  # bytes, which need not be UTF-8
 TIMESTAMP = Type(9, "TIMESTAMP", 8, np.int64, "BIGINT")  # an integer, in the precision of its database
-NCHAR = Type(10, "NCHAR", 0, np.object_, "VARCHAR")
-UTINYINT = Type(11, "TINYINT UNSIGNED", 1, np.uint8, "UTINYINT")
-USMALLINT = Type(12, "SMALLINT UNSIGNED", 2, np.uint16, "USMALLINT")
-UINT = Type(13, "INT UNSIGNED", 4, np.uint32, "UINTEGER")
-UBIGINT = Type(14, "BIGINT UNSIGNED", 8, np.uint64, "UBIGINT")
-VARBINARY = Type(16, "VARBINARY", 0, np.object_, "BLOB")
-TYPES = (
-    *(BOOL, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, VARCHAR, TIMESTAMP, NCHAR),
-    *(UTINYINT, USMALLINT, UINT, UBIGINT, VARBINARY),
-)
+NCHAR = Type(10, "NCHAR", 0, None, "VARCHAR")  # str
+JSON = Type(15, "JSON", 0, None, "BLOB")  # tags only
+VARBINARY = Type(16, "VARBINARY", 0, None, "BLOB")
+DECIMAL = Type(17, "DECIMAL", 16, None, "DECIMAL")
+DECIMAL64 = Type(21, "DECIMAL", 8, None, "DECIMAL")  # of a precision up to 18
+SIMPLE = (BOOL, INT, BIGINT, FLOAT, DOUBLE, NCHAR, VARCHAR)
+SIMPLE += (Type(2, "TINYINT", 1, np.int8, "TINYINT"), Type(11, "TINYINT UNSIGNED", 1, np.uint8, "UTINYINT"))
+SIMPLE += (Type(3, "SMALLINT", 2, np.int16, "SMALLINT"), Type(12, "SMALLINT UNSIGNED", 2, np.uint16, "USMALLINT"))
+SIMPLE += (Type(13, "INT UNSIGNED", 4, np.uint32, "UINTEGER"), Type(14, "BIGINT UNSIGNED", 8, np.uint64, "UBIGINT"))
+TYPES = (*SIMPLE, TIMESTAMP, JSON, VARBINARY, DECIMAL, DECIMAL64)
 BY_NUMBER = {type.number: type for type in TYPES}
-BY_NAME = {type.name: type for type in TYPES} | {"BINARY": VARCHAR, "INTEGER": INT, "INTEGER UNSIGNED": UINT}
+BY_NAME = {type.name: type for type in TYPES} | {"BINARY": VARCHAR, "INTEGER": INT}
+BY_DUCK = {type.duck: type for type in SIMPLE} | {"HUGEINT": BIGINT}
 
 
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """A column of a table or of a result; length is the n of VARCHAR(n) (bytes) or NCHAR(n) (characters)."""
+class Column(typing.NamedTuple):
+    """A column of a table or of a result.
+
+    length: n of VARCHAR(n) (bytes) or NCHAR(n) (characters), or a DECIMAL's precision; note: as DESCRIBE gives it, TAG
+    or COMPOSITE KEY; stored: its name in DuckDB's table.
+    """
 
     name: str
     type: Type
     length: int = 0
-    is_tag: bool = False
+    scale: int = 0
+    note: str = ""
+    stored: str = ""
+
+    @property
+    def is_decimal(self):
+        return self.type.name == "DECIMAL"
+
+    def type_name(self, name):
+        return f"DECIMAL({self.length}, {self.scale})" if self.is_decimal else name
 
     @property
     def width(self):
-        """Bytes of a value as a raw block's schema and a statement's fields tell them."""
-        if self.type is NCHAR:
-            return 4 * self.length + 2
-        return self.type.width or self.length + 2
+        """Bytes of a value, as a raw block's schema and a statement's fields give them."""
+        if self.is_decimal:
+            return self.type.width << 24 | self.length << 8 | self.scale
+        return self.type.width or (4 if self.type is NCHAR else 1) * self.length + 2
 
-    @property
-    def shown_length(self):
-        """What fields_lengths and DESCRIBE say."""
-        return self.type.width or self.length
-
-    def check_length(self, values):
+    def check_lengths(self, values):
         """TDengineError when one of the values (str, bytes or None) does not fit."""
-        if self.type is NCHAR:
-            too_long = any(value is not None and len(value) > self.length for value in values)
-        elif self.type is VARCHAR:
-            too_long = any(
-                value is not None and (4 * len(value) > self.length and len(value.encode()) > self.length)
-                for value in values
-            )
-        else:
-            too_long = any(value is not None and len(value) > self.length for value in values)
-        if too_long:
+        if self.type.width == 0 and any(value is not None and len(value) > self.length for value in set(values)):
             raise TDengineError(0x2653, f"Value too long for column/tag: {self.name}")

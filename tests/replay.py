@@ -42,11 +42,33 @@ def calls(name):
     return [source for source, _ in json.loads((RECORDINGS / f"{name}.expected.json").read_text())]
 
 
+class Statement1:
+    """TaosStmt's calls, made by TaosStmt2: what the recordings insert with the former, which the stand-in has not."""
+
+    def __init__(self, connection):
+        self.statement, self.name, self.tags, self.views = connection.stmt2_statement(), "", None, []
+        self.prepare, self.close, self.affect_rows = self.statement.prepare, self.statement.close, self.statement.affect_rows
+
+    def set_tbname_tags(self, name, tags):
+        self.name, self.tags = name, tags
+
+    def bind_param(self, columns):
+        self.views.append(taosws.stmt2_bind_param_view(table_name=self.name, tags=self.tags, columns=columns))
+
+    def add_batch(self):
+        self.statement.bind(self.views)
+        self.views = []
+
+    def execute(self):
+        return self.statement.execute()
+
+
 def main():
     name, port = sys.argv[1], int(sys.argv[2])
-    names = {"taosws": taosws, "PORT": port, "DSN": f"ws://root:taosdata@localhost:{port}"}
+    dsn = f"ws://root:taosdata@localhost:{port}"
+    names = {"taosws": taosws, "PORT": port, "DSN": dsn, "Statement1": Statement1}
     for source in calls(name):
-        print(json.dumps(run(source, names)), flush=True)
+        print(json.dumps(run(source.replace("c.statement()", "Statement1(c)"), names)), flush=True)
 
 
 if __name__ == "__main__":

@@ -187,6 +187,31 @@ def raw(port, connected=True):
         client.close()
 
 
+TYPES = {1: "?", 2: "b", 3: "h", 4: "i", 5: "q", 6: "f", 7: "d", 9: "q", 11: "B", 12: "H", 13: "I", 14: "Q"}  # as struct has them
+
+
+def decode_block(raw):
+    """(type numbers, widths, values of each column as a list) of a raw data block."""
+    _, _, rows, count = struct.unpack_from("<4i", raw)
+    schema = list(struct.iter_unpack("<bi", raw[28 : 28 + 5 * count]))
+    lengths, at, columns = struct.unpack_from(f"<{count}i", raw, 28 + 5 * count), 28 + 9 * count, []
+    for (number, _), length in zip(schema, lengths, strict=True):
+        if number in TYPES:
+            bitmap, at = raw[at : at + (rows + 7) // 8], at + (rows + 7) // 8
+            values = struct.unpack_from(f"<{rows}{TYPES[number]}", raw, at)
+            columns.append([None if bitmap[k >> 3] & 0x80 >> (k & 7) else value for k, value in enumerate(values)])
+        else:
+            offsets, at, values = struct.unpack_from(f"<{rows}i", raw, at), at + 4 * rows, []
+            for offset in offsets:
+                (size,) = struct.unpack_from("<H", raw, at + offset) if offset >= 0 else (0,)
+                value = raw[at + offset + 2 : at + offset + 2 + size]
+                value = value if number == 16 else value.decode("utf-32-le" if number == 10 else "utf-8")
+                values.append(None if offset < 0 else value)
+            columns.append(values)
+        at += length
+    return [number for number, _ in schema], [width for _, width in schema], columns
+
+
 def memory_mb(pid):
     with open(f"/proc/{pid}/status") as status:
         return int(re.search(r"VmRSS:\s+(\d+)", status.read())[1]) / 1024
