@@ -65,6 +65,8 @@ KINDS = {
     **OF_VIEWS,
 }
 
+YEAR_9999_MS = 253_402_300_799_000  # since 1970
+COLUMN_SORTS = [pb.ViewConfig.COL_ASC, pb.ViewConfig.COL_DESC, pb.ViewConfig.COL_ASC_ABS, pb.ViewConfig.COL_DESC_ABS]
 NULL_FILTERS = {"is null", "is not null"}
 LIST_FILTERS = {"in", "not in"}
 WINDOWS = "sum avg count min max stddev var lag lead diff rate ema".split()
@@ -168,14 +170,15 @@ def known(name, types, what):
 def check_config(config, columns, expressions, features):
     """Raises Invalid for what the engine can't make a view of.
 
-    `columns` are the table's, `expressions` those that the config adds, both as {name: type}. A filter for nulls gets
-    the value that the engine wants to see.
+    `columns` are the table's, `expressions` those that the config adds, both as {name: type}. What means nothing, or
+    what the engine needs to see, is put in order in the config itself.
     """
     types = columns | expressions
     for what in ("group_by", "split_by"):
-        if len(getattr(config, what)) > MAX_LEVELS:
-            raise Invalid(f"{what}: at most {MAX_LEVELS} levels.")
-        for name in getattr(config, what):
+        names = list(getattr(config, what))
+        if len(names) > MAX_LEVELS or len(names) != len(set(names)):
+            raise Invalid(f"{what}: at most {MAX_LEVELS} levels, all different.")
+        for name in names:
             known(name, types, what)
     for what in ("filter", "sort", "expressions", "aggregates", "windows"):
         if len(getattr(config, what)) > MAX_ITEMS:
@@ -189,16 +192,31 @@ def check_config(config, columns, expressions, features):
         raise Invalid(f"columns: at most {MAX_ITEMS}.")
     for name in config.columns.columns.columns:
         known(name, types, "columns")
+    tidy_sort(config, types)
+    if config.group_by_depth > len(config.group_by):
+        config.group_by_depth = len(config.group_by)
+    for each in config.filter:
+        check_filter(each, known(each.column, types, "filter"), features)
+    for name, each in list(config.aggregates.items()):
+        if name in types:
+            check_aggregate(name, each.aggregations, types[name], types, features)
+        else:  # of an expression that was deleted
+            del config.aggregates[name]
+
+
+def tidy_sort(config, types):
+    """One sort a column, and none of columns where there are no splits: the engine crashes on others."""
+    sorts = {}
     for each in config.sort:
         known(each.column, types, "sort")
         if each.op not in pb.ViewConfig.SortOrder.values():
             raise Invalid("sort: this order is not known.")
-    if config.group_by_depth > MAX_LEVELS:
-        raise Invalid(f"group_by_depth: at most {MAX_LEVELS}.")
-    for each in config.filter:
-        check_filter(each, known(each.column, types, "filter"), features)
-    for name, each in config.aggregates.items():
-        check_aggregate(name, each.aggregations, known(name, types, "aggregates"), types, features)
+        of_columns = each.op in COLUMN_SORTS
+        if each.op != pb.ViewConfig.NONE and (config.split_by or not of_columns):
+            sorts.setdefault(each.column, each.op)
+    del config.sort[:]
+    for column, op in sorts.items():
+        config.sort.add(column=column, op=op)
 
 
 def check_filter(each, kind, features):
@@ -208,8 +226,11 @@ def check_filter(each, kind, features):
         each.value.add().null = 0
     if each.op not in LIST_FILTERS and len(each.value) != 1:
         raise Invalid(f'filter "{each.column}" {each.op}: needs one value.')
-    if any(value.WhichOneof("scalar") is None for value in each.value):
-        raise Invalid(f'filter "{each.column}" {each.op}: a value is missing.')
+    for value in each.value:
+        if value.WhichOneof("scalar") is None:
+            raise Invalid(f'filter "{each.column}" {each.op}: a value is missing.')
+        if kind in (pb.DATE, pb.DATETIME) and not abs(value.float) <= YEAR_9999_MS:
+            raise Invalid(f'filter "{each.column}" {each.op}: this is no time.')
 
 
 def check_aggregate(name, parts, kind, types, features):

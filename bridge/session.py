@@ -5,7 +5,7 @@ Everything here is called in the engine's thread (bridge/engine.py), but for `on
 
 import itertools
 
-from . import expressions, requests
+from . import costs, expressions, requests
 from . import perspective_pb2 as pb
 from .expression_tokens import Error
 from .requests import Invalid
@@ -28,7 +28,7 @@ class Session:
         self.on_event, self.numbers = on_event, itertools.count(1)
         self.asked = self.answer = None
         self.schemas = {}  # table: {column: type}
-        self.features = None
+        self.features, self.counts = None, costs.Counts(self)
 
     def receive(self, message):
         """Called by the engine, for answers while it handles the request."""
@@ -86,37 +86,23 @@ class Session:
     def dimensions(self, view):
         return pb.Dimensions.FromString(self.ask("view_dimensions", view))
 
-    def make_view(self, table, view, config, most_columns):
-        """Makes a view; Invalid when it can't be made or has too many columns."""
+    def make_view(self, table, view, config):
+        """Makes a view; Invalid when it can't be made, or would cost too much."""
         if self.features is None:
             self.features = requests.Features(self.ask("get_features"))
         validated = self.validate(table, config.expressions)
         for name, error in validated.errors.items():
             raise Invalid(f"{name}: {error.error_message}")
         requests.check_config(config, self.columns(table), dict(validated.expression_schema), self.features)
-        if config.split_by:
-            self.check_splits(table, view, config, most_columns)
+        self.counts.check_view(table, config)
         self.ask("table_make_view", table, pb.MakeView(view_id=view, config=config).SerializeToString())
         try:
-            check_columns(self.dimensions(view).num_view_columns, most_columns)
+            costs.check_size(config, self.dimensions(view))
         except Invalid:
             self.ask("view_delete", view)
             raise
 
-    def check_splits(self, table, view, config, most_columns):
-        """Counts what the view would be split by, which takes less time than making it."""
-        probe = pb.ViewConfig(group_by=config.split_by, expressions=config.expressions, filter=config.filter)
-        probe.filter_op, probe.group_rollup_mode = config.filter_op, pb.ViewConfig.GROUP_FLAT
-        probe.columns.columns.columns.append(config.split_by[0])
-        self.ask("table_make_view", table, pb.MakeView(view_id=view, config=probe).SerializeToString())
-        try:
-            splits = self.dimensions(view).num_view_rows
-        finally:
-            self.ask("view_delete", view)
-        shown = config.columns.columns.columns if config.columns.HasField("columns") else self.columns(table)
-        check_columns(splits * max(len(shown), 1), most_columns)
-
-
-def check_columns(count, most):
-    if count > most:
-        raise Invalid(f"This makes {count:,} columns, more than {most:,}: split by fewer values, or filter them.")
+    def forget(self, table):
+        """For when it is hosted anew, with other columns."""
+        self.schemas.pop(table, None)
+        self.counts.found.clear()

@@ -9,9 +9,9 @@ import secrets
 
 from . import perspective_pb2 as pb
 from . import requests
-from .reads import MAX_COLUMNS, bounded, check_row
+from .costs import bounded, check_size
 from .requests import Invalid
-from .session import Session, check_columns
+from .session import Session
 
 MAX_ANSWERS = 100  # that are kept of one view
 MAX_UPDATE_S = 1.0  # no more views are made while an update takes longer
@@ -154,7 +154,7 @@ class SharedViews:
             raise
 
     def make_in_engine(self, view, digest):
-        self.session.make_view(view.table, view.name, view.config, MAX_COLUMNS)
+        self.session.make_view(view.table, view.name, view.config)
         view.in_engine = True
         self.engine.mark.add_young(digest)
 
@@ -178,7 +178,7 @@ class SharedViews:
         """After an update, in the engine's thread: a view with more columns than it may have is deleted."""
         for view in [view for view in self.views.copy() if view.config.split_by and view.in_engine]:
             try:
-                check_columns(self.size(view).num_view_columns, MAX_COLUMNS)
+                check_size(view.config, self.size(view))
             except Invalid as error:
                 self.delete_in_engine(view, str(error))
                 self.loop.call_soon_threadsafe(self.forget, view)
@@ -189,7 +189,7 @@ class SharedViews:
         for view in views:
             self.forget(view)
         await self.engine.run(lambda: [self.delete_in_engine(view) for view in views])
-        self.session.schemas.pop(table, None)
+        self.session.forget(table)
         self.tables.pop(table, None)
 
     # What is asked about views
@@ -220,9 +220,9 @@ class SharedViews:
         """Collapses or expands rows of a view that one viewer has for itself."""
 
         def toggle():
-            check_row(request.content, self.size(view))
+            tail = self.look(view, request.kind, request.content)[1]
             view.dimensions = None, None
-            return self.look(view, request.kind, request.content)[1]
+            return tail
 
         try:
             return await self.call(request.kind, view.context, request.content, charge, toggle)

@@ -45,6 +45,7 @@ class Viewer:
         if kind == "view_delete":
             return await self.delete_view(request)
         if kind in TOGGLES:
+            check_toggle(view.config, request.content)
             return await self.shared.toggle(await self.own_view(request.entity), request, self.charge)
         return await self.shared.answer(view, request, self.charge)
 
@@ -113,3 +114,11 @@ class Viewer:
         views, self.views = self.views, {}
         for view in views.values():
             await self.shared.leave(view)
+
+
+def check_toggle(config, content):
+    """The engine crashes on levels that there are not."""
+    if config.group_rollup_mode != pb.ViewConfig.GROUP_ROLLUP or not config.group_by:
+        raise Invalid("There is nothing to expand or collapse in this view.")
+    if isinstance(content, pb.Depth) and content.depth > len(config.group_by):
+        raise Invalid(f"There are no {content.depth} levels.")
