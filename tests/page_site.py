@@ -77,7 +77,7 @@ def stocks(times):
 STOCKS = pa.schema(
     [("timestamp", pa.timestamp("ms")), ("ticker", pa.string()), ("client", pa.string())]
     + [(name, pa.float32()) for name in ("open", "high", "low", "close")]
-    + [("volume", pa.uint32()), ("date", pa.date32())]
+    + [("volume", pa.int64()), ("date", pa.date32())]
 )
 
 
@@ -144,7 +144,8 @@ class Table:
             self.hosted.update(data)
 
     def health(self):
-        columns = self.hosted.schema() if self.hosted else {}
+        schema = self.hosted.schema() if self.hosted else {}
+        columns = {name: schema[name] for name in self.schema.names if name in schema}
         return {
             "status": "ok" if self.hosted else "waiting",
             "source": "poll",

@@ -38,15 +38,8 @@ async function mayConnect(server, origin) {
   }
 }
 
-const reasonOf = (error) => String(error?.message ?? error).replace(/^(Error: |Abort\(\): )+/, "");
-
-/** What is said about a change that the server has refused; "" when the error is about something else. */
+/** What is said about what the server has refused. */
 export function refused(error) {
-  const reason = reasonOf(error);
-  return /view not found|not initialized|closed/i.test(reason) ? "" : `The server refused this: ${reason}`;
-}
-
-/** What is said about a kept layout that the server has refused. */
-export function undone(error) {
-  return `Your changes to this layout were undone, as the server refused them: ${reasonOf(error)}`;
+  const reason = String(error?.message ?? error).replace(/^(Error: |Abort\(\): |\[\w+\] )+/, "");
+  return `This was refused, and undone: ${reason}`;
 }
