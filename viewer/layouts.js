@@ -96,7 +96,7 @@ function anyTable({ columns = {}, time, supertable }) {
   const layouts = { newest: { label: "Newest rows", plugin: "Datagrid", columns: time ? [time, ...rest] : rest } };
   if (!time) return layouts;
   layouts.newest.sort = [[time, "desc"]];
-  const numbers = ["float", "integer"].flatMap((type) => rest.filter((name) => columns[name] === type));
+  const numbers = [/^(float|double)/, /^(integer|u?int)/].flatMap((type) => rest.filter((name) => type.test(columns[name])));
   if (supertable && columns.tbname) {
     const shown = [...numbers, time, ...rest.filter((name) => name !== "tbname" && !numbers.includes(name))];
     const aggregates = LAST(...shown);
@@ -132,8 +132,11 @@ async function change(client, name, { column, by }, filter) {
   const view = await table.view({ group_by: [by], columns: [column], aggregates: { [column]: "first" }, filter });
   const [, ...groups] = await view.to_json(); // the first one is the total
   await view.delete();
-  const first = groups.map(({ __ROW_PATH__: [group], [column]: value }) => `("${by}" == '${group}') * ${value}`);
-  return `("${column}" / (${first.join(" + ")}) - 1) * 100`;
+  const first = groups.reduce(
+    (others, { __ROW_PATH__: [group], [column]: value }) => `if ("${by}" == '${group}', ${value}, ${others})`,
+    `"${column}"`,
+  );
+  return `("${column}" / ${first} - 1) * 100`;
 }
 
 /** A layout {table, layout, only} of a table of /healthz as the viewer restores it; all that it does not name is reset. */
