@@ -96,11 +96,19 @@ function anyTable({ columns = {}, time, supertable }) {
   const layouts = { newest: { label: "Newest rows", plugin: "Datagrid", columns: time ? [time, ...rest] : rest } };
   if (!time) return layouts;
   layouts.newest.sort = [[time, "desc"]];
-  const numbers = [/^(float|double)/, /^(integer|u?int)/].flatMap((type) => rest.filter((name) => type.test(columns[name])));
+  const numbers = [/^(float|double)/, /^(integer|u?int)/].flatMap((type) =>
+    rest.filter((name) => type.test(columns[name])),
+  );
   if (supertable && columns.tbname) {
     const shown = [...numbers, time, ...rest.filter((name) => name !== "tbname" && !numbers.includes(name))];
     const aggregates = LAST(...shown);
-    layouts.latest = { label: "Latest by tbname", plugin: "Datagrid", group_by: ["tbname"], columns: shown, aggregates };
+    layouts.latest = {
+      label: "Latest by tbname",
+      plugin: "Datagrid",
+      group_by: ["tbname"],
+      columns: shown,
+      aggregates,
+    };
   }
   const [number] = numbers;
   if (number) {

@@ -28,6 +28,12 @@ function errorOf(viewer) {
   return viewer.shadowRoot.querySelector(".error-dialog-message")?.textContent || "the viewer stopped";
 }
 
+/** Takes an element away, and its views from the server. */
+function discard(viewer) {
+  viewer.remove();
+  viewer.delete().catch(() => {}); // with its connection
+}
+
 /**
  * Runs for as long as the page is open. `code` is the server that this module came from;
  * `connect(viewer, url)` gives a Client, `show(viewer, client, table, layout)` draws.
@@ -38,10 +44,16 @@ export async function start(code, connect, show) {
   let shown; // the table that it showed last
   let settled = null; // the view that it shows, and that the user may be arranging now
   let asRestored; // its layout, as text, when we had made it
-  let trouble = ""; // why there is no connection
+  let trouble = null; // why nothing new is shown: [state, text]
   let remark = ""; // what the server refused, for a while
   let wake = () => {}; // lets the connection look again at what is chosen
-  const woken = () => Promise.race([new Promise((done) => { wake = done; }), sleep(HEALTH_MS)]);
+  const woken = () =>
+    Promise.race([
+      new Promise((done) => {
+        wake = done;
+      }),
+      sleep(HEALTH_MS),
+    ]);
 
   let server;
   try {
@@ -61,7 +73,7 @@ export async function start(code, connect, show) {
     showNumbers(numbers(health, view.table));
     document.getElementById("reset").hidden = !kept(view);
     const [state, text] = stateOf(health, view.table, same(settled, view));
-    if (trouble && state !== "waiting") return say("away", trouble);
+    if (trouble && state !== "waiting") return say(...trouble);
     return say(state, remark || text);
   }
 
@@ -126,12 +138,12 @@ export async function start(code, connect, show) {
     if (own && !known.includes(own.plugin)) keep(view, null);
     await attempt(kept(view) ?? (await readyLayout(health.tables[view.table], view, PHONE.matches, client)));
     asRestored = JSON.stringify(await made.save());
-    if (viewer !== made) viewer?.remove();
+    if (viewer && viewer !== made) discard(viewer);
     viewer = made;
     viewer.style.visibility = "";
     shown = view.table;
     settled = view;
-    trouble = "";
+    trouble = null;
     tell();
   }
 
@@ -156,19 +168,22 @@ export async function start(code, connect, show) {
           if (client.isLost) throw error;
           settled = null;
           // A viewer that met an error stays in it: another one takes its place, and what was kept is tried once more.
-          if (kept(view) && performance.now() - failedAt < AGAIN_MS) keep(view, null);
+          const again = performance.now() - failedAt < AGAIN_MS;
           failedAt = performance.now();
-          remarkOn(words.refused(error));
-          if (viewer !== made) made.remove();
+          if (!again) remarkOn(words.refused(error));
+          else if (kept(view)) keep(view, null);
+          else trouble = ["error", words.refused(error)];
+          tell();
+          if (viewer !== made) discard(made);
           made = makeViewer();
           await unlessLost(made.load(client));
-          await unlessLost(sleep(RETRY_MS[0]));
+          await unlessLost(sleep(RETRY_MS[trouble ? 1 : 0]));
         }
       }
     } catch (error) {
       throw Object.assign(error instanceof Error ? error : new Error(String(error)), { wasOpen: Boolean(client) });
     } finally {
-      if (viewer !== made) made.remove();
+      if (viewer !== made) discard(made);
       client?.terminate();
     }
   }
@@ -195,7 +210,7 @@ export async function start(code, connect, show) {
       if (error.wasOpen) [pause, failures] = [RETRY_MS[0], 0];
       else failures += 1;
       // at first it may just be starting
-      if (error.wasOpen || failures > 2) trouble = await words.lost(error, server);
+      if (error.wasOpen || failures > 2) trouble = ["away", await words.lost(error, server)];
     }
     settled = null;
     tell();

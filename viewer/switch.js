@@ -22,7 +22,12 @@ export function choice(href, health, shown) {
     names[0];
   if (!names.includes(table)) {
     const links = names.map((name) => [name, forTable(name)]);
-    return { problem: [table === undefined ? "This server has no table yet." : `This server has no table ${table}. It has:`, links] };
+    return {
+      problem: [
+        table === undefined ? "This server has no table yet." : `This server has no table ${table}. It has:`,
+        links,
+      ],
+    };
   }
   const layouts = layoutsOf(health.tables[table]);
   const layout = searchParams.get("layout") ?? Object.keys(layouts)[0];
@@ -62,9 +67,19 @@ export function makeSwitch(onChoice) {
     const tables = Object.entries(health.tables).map(([name, each]) => [name, labelOf(name, each)]);
     draw("tables", tables, table, forTable);
     const layouts = table ? Object.entries(layoutsOf(health.tables[table])) : [];
-    draw("layouts", layouts.map(([name, { label }]) => [name, label]), layout, forLayout);
-    const values = layout ? layoutsOf(health.tables[table])[layout].only?.values ?? [] : [];
-    draw("only", values.map((value) => [value, value]), only, forOnly);
+    draw(
+      "layouts",
+      layouts.map(([name, { label }]) => [name, label]),
+      layout,
+      forLayout,
+    );
+    const values = layout ? (layoutsOf(health.tables[table])[layout].only?.values ?? []) : [];
+    draw(
+      "only",
+      values.map((value) => [value, value]),
+      only,
+      forOnly,
+    );
     document.getElementById("buttons").hidden = !table;
   };
 }

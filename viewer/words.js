@@ -17,7 +17,8 @@ export async function lost(error, server) {
   if (code === 0) return "The server has been silent for 5 s. Connecting again.";
   if (code === 1008) return `The server does not accept this viewer (${message}). Connecting again.`;
   if (code === 1012) return "The table is being made anew. Connecting again.";
-  if (code === 1013) return "The server has as many viewers as --max-viewers allows, or this one reads too slowly. Trying again.";
+  if (code === 1013)
+    return "The server has as many viewers as --max-viewers allows, or this one reads too slowly. Trying again.";
   if (wasOpen) return `The connection was lost${message ? ` (${message})` : ""}. Connecting again.`;
   const { origin } = location;
   switch (await obstacle(server, origin)) {
