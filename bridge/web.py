@@ -178,7 +178,6 @@ class HealthHandler(Plain):
             found["obstacle"] = self.obstacle(origin)
         await self.send(found)
 
-
     def obstacle(self, origin):
         """Why a page of this origin can't open the WebSocket; None when it could if it got as far as us."""
         if not self.viewers.may_come_from(origin, self.request.host):
