@@ -1,4 +1,4 @@
-"""/healthz in Prometheus' text format."""
+"""/healthz in Prometheus' text format, with refusals by kind and bytes sent."""
 
 from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -50,8 +50,7 @@ class Health:
             ("restarts", "reason", "Replacements of the process that holds the engine"),
             ("sent_bytes", "", "Bytes sent to viewers"),
         ):
-            if key in self.health:
-                yield counter(f"perspective_{key}", help_text, label, self.health[key])
+            yield counter(f"perspective_{key}", help_text, label, self.health[key])
 
 
 def counter(name, help_text, label, value):

@@ -174,9 +174,15 @@ class HealthHandler(Plain):
         self.allow_origin()
         self.set_header("Content-Type", "application/json; charset=utf-8")
         found = health(self.options["tables"], self.viewers)
-        if origin := self.get_query_argument("origin", ""):  # asked by a page that wonders why it can't connect
-            found["may_connect"] = self.viewers.may_come_from(origin, self.request.host)
+        if origin := self.get_query_argument("origin", ""):  # asked by a page that can't connect
+            found["obstacle"] = self.obstacle(origin)
         await self.send(found)
+
+    def obstacle(self, origin):
+        """Why a page of this origin can't open the WebSocket; None when it could if it got as far as us."""
+        if not self.viewers.may_come_from(origin, self.request.host):
+            return "origin"
+        return "full" if len(self.viewers.connected) >= self.viewers.max_viewers else None
 
 
 class MetricsHandler(Plain):
@@ -184,7 +190,9 @@ class MetricsHandler(Plain):
 
     async def get(self):
         self.set_header("Content-Type", metrics.CONTENT_TYPE)
-        await self.send(metrics.text(health(self.options["tables"], self.viewers)))
+        found = health(self.options["tables"], self.viewers)
+        counted = {"refused": dict(self.viewers.refusals), "sent_bytes": self.viewers.bytes_sent}
+        await self.send(metrics.text(found | counted))
 
 
 def routes(tables, viewers, prefix=""):

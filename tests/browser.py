@@ -3,12 +3,13 @@
 The page's Content-Security-Policy forbids eval, which Playwright's wait_for_function needs: wait_until waits.
 """
 
+import base64
 import contextlib
 import os
 import shutil
 import urllib.parse
 
-from helpers import wait_until
+from helpers import free_port, wait_until
 from playwright.sync_api import sync_playwright
 
 SHOWS_S = 60  # bound of the wait for what a page is to show, on a busy machine
@@ -19,27 +20,23 @@ CELLS = f"""(tags) => {{
   {ALL}
   return all(document).filter((each) => tags.includes(each.tagName)).map((each) => each.textContent);
 }}"""
-# Of the plugin that is active: pixels of its canvases and shapes of its drawings that have a colour. Axes, lines of the
-# grid and text are grey.
-COLOURED = """async () => {
-  ALL
-  const coloured = ([r, g, b, a]) => a > 40 && Math.max(r, g, b) - Math.min(r, g, b) > 25;
-  const plugin = await document.querySelector("perspective-viewer")?.getPlugin();
+# Of a picture: pixels that have a colour. Axes, lines of the grid and text are grey.
+COLOURED = """async (picture) => {
+  const bitmap = await createImageBitmap(await (await fetch(picture)).blob());
+  const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
   let found = 0;
-  if (!plugin) return found;
-  for (const each of all(plugin.shadowRoot ?? plugin)) {
-    if (each instanceof HTMLCanvasElement && each.width && each.height) {
-      const { data } = each.getContext("2d").getImageData(0, 0, each.width, each.height);
-      for (let k = 0; k < data.length; k += 4) found += coloured(data.subarray(k, k + 4));
-    } else if (each instanceof SVGPathElement || each instanceof SVGRectElement) {
-      const { fill, stroke } = getComputedStyle(each);
-      const { width, height } = each.getBoundingClientRect();
-      const colours = [fill, stroke].map((text) => (text.match(/[\\d.]+/g) ?? [0, 0, 0]).map(Number));
-      if (width + height > 10 && colours.some(([r, g, b, a = 1]) => coloured([r, g, b, a * 255]))) found += 100;
-    }
+  for (let k = 0; k < data.length; k += 4) {
+    const [r, g, b] = [data[k], data[k + 1], data[k + 2]];
+    found += Math.max(r, g, b) - Math.min(r, g, b) > 40;
   }
   return found;
-}""".replace("ALL", ALL)
+}"""
+DEFAULT_PORT = free_port()  # what the browser finds at localhost:8080
+HOSTS = f"MAP localhost:8080 127.0.0.1:{DEFAULT_PORT}, MAP localhost 127.0.0.1, EXCLUDE 127.0.0.1, MAP * ~NOTFOUND"
+# WebGL without a graphics card; nothing but this machine can be reached
+ARGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", f"--host-resolver-rules={HOSTS}"]
 
 
 @contextlib.contextmanager
@@ -48,7 +45,7 @@ def chromium():
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     assert found, "no chromium on PATH"
     # as root Chromium does not run with its sandbox
-    args = ["--no-sandbox"] if os.geteuid() == 0 else []
+    args = [*ARGS, "--no-sandbox"] if os.geteuid() == 0 else ARGS
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=args)
         try:
@@ -62,7 +59,8 @@ class Page:
 
     def __init__(self, browser, address=None, width=960, height=600, route=None, context=None):
         self.context = context or browser.new_context(viewport={"width": width, "height": height})
-        self.page = self.context.new_page()
+        self.page, self.painter = self.context.new_page(), self.context.new_page()
+        self.page.bring_to_front()
         self.errors, self.asked = [], []
         self.page.on("console", self.take_message)
         self.page.on("pageerror", lambda error: self.errors.append(f"{error.message}\n{error.stack}"))
@@ -89,7 +87,7 @@ class Page:
         return self.page.evaluate(script, argument)
 
     def state(self):
-        """live, waiting, stale, away, error or loading."""
+        """live, waiting, stale, incomplete, away, error or loading."""
         return self.page.locator("#state").inner_text().split()[-1]
 
     def message(self):
@@ -127,12 +125,20 @@ class Page:
             before = self.cells()
             wait_until(lambda before=before: self.cells() != before, SHOWS_S, self.log)
 
+    def coloured(self):
+        """How many pixels of the viewer have a colour, without its settings panel."""
+        main = self.page.locator("main").bounding_box()
+        panel = self.page.locator("perspective-viewer #settings_panel")
+        width = panel.bounding_box()["x"] if panel.count() and panel.is_visible() else main["width"]
+        picture = self.page.screenshot(clip={**main, "width": min(width, main["width"])})
+        return self.painter.evaluate(COLOURED, f"data:image/png;base64,{base64.b64encode(picture).decode()}")
+
     def wait_for_chart(self):
         """Until the active plugin has drawn something that has a colour."""
-        wait_until(lambda: self.evaluate(COLOURED) > 50, SHOWS_S, self.log)
+        wait_until(lambda: self.coloured() > 300, SHOWS_S, self.log)
 
     def log(self):
-        return f"{self.page.url}: {self.state()} {self.numbers()} {self.message()} {self.config()} {self.errors}"
+        return f"{self.page.url}: {self.state()} {self.numbers()} {self.message()} {self.errors}"
 
     def hosts_asked(self):
         return {urllib.parse.urlsplit(url).netloc for url in self.asked if url.startswith(("http", "ws"))}

@@ -2,7 +2,7 @@
 
 const TICK_MS = 250;
 const QUIET_MS = 750; // after so long without a message, a small question is sent
-const SILENT_MS = 4000; // the longest wait for its answer
+const SILENT_TICKS = 16; // the longest wait for its answer; by ticks, as a busy page is late itself
 
 /** `promise`, or an Error after ms. */
 export function within(promise, ms, what) {
@@ -25,14 +25,17 @@ export function lostOf(client) {
       failed(Object.assign(new Error(reason), { code }));
     };
     let askedAt = null;
+    let ticks = 0; // since then
     const timer = setInterval(() => {
       const now = performance.now();
       if (askedAt !== null && client.heardAt > askedAt) askedAt = null;
-      if (askedAt === null) {
-        if (now - client.heardAt < QUIET_MS) return;
-        askedAt = now;
+      if (askedAt !== null) {
+        ticks += 1;
+        if (ticks >= SILENT_TICKS) lose(0, "silent");
+      } else if (now - client.heardAt >= QUIET_MS) {
+        [askedAt, ticks] = [now, 0];
         client.get_hosted_table_names().catch(() => {});
-      } else if (now - askedAt > SILENT_MS) lose(0, "The server is silent.");
+      }
     }, TICK_MS);
     client.closed.then(({ code, reason }) => lose(code, reason));
   });

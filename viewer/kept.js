@@ -3,7 +3,7 @@
 const PREFIX = "prsp-viewer/2"; // of layouts for Perspective 5
 const inMemory = new Map(); // where the browser refuses localStorage, and until the page is closed
 
-const keyOf = ({ table, layout }) => JSON.stringify([PREFIX, table, layout]);
+const keyOf = ({ table, layout, only }) => JSON.stringify([PREFIX, table, layout, ...(only ? [only] : [])]);
 
 /** Drops the layouts that a version with another Perspective has kept: names of plugins and options differ. */
 export function dropOld() {

@@ -2,7 +2,12 @@
 
 const SECONDS = (column) => ({ second: `bucket("${column}", '1s')` });
 const LAST = (...columns) => Object.fromEntries(columns.map((column) => [column, "last"]));
-const NUMBERS = ["integer", "float"];
+const TIME = { date_format: { dateStyle: "disabled", timeStyle: "medium" } };
+const PULSE = { fg_mode: "disabled", bg_mode: "pulse" }; // a cell whose number has changed lights up
+const BAR = (full) => ({ fg_mode: "label-bar", fg_gradient: full });
+const PERCENT = { number_format: { minimumFractionDigits: 1, maximumFractionDigits: 2 } };
+
+const TICKERS = "AAPL.N AMZN.N CSCO.N FB.N GOOGL.N MSFT.N NVDA.N PCLN.N QQQ.N TLT.N TSLA.N XIV.N YY.N".split(" ");
 
 const STOCKS = {
   grid: {
@@ -11,6 +16,7 @@ const STOCKS = {
     group_by: ["ticker", "client"],
     columns: ["close", "volume", "open", "high", "low", "timestamp"],
     aggregates: { ...LAST("close", "open", "high", "low", "timestamp"), volume: "sum" },
+    columns_config: { close: PULSE, timestamp: TIME },
   },
   candlestick: {
     label: "Candles",
@@ -19,24 +25,29 @@ const STOCKS = {
     columns: ["open", "close", "high", "low"],
     aggregates: { open: "first", close: "last", high: "max", low: "min" },
     expressions: SECONDS("timestamp"),
-    filter: [["ticker", "==", "AAPL.N"]],
+    only: { column: "ticker", values: TICKERS },
   },
   prices: {
     label: "Prices",
     plugin: "Y Line",
     group_by: ["second"],
     split_by: ["ticker"],
-    columns: ["close"],
-    aggregates: { close: "last" },
+    columns: ["change %"],
+    aggregates: { "change %": "last" },
     expressions: SECONDS("timestamp"),
-    filter: [["ticker", "in", ["AAPL.N", "AMZN.N", "NVDA.N", "TSLA.N"]]],
+    filter: [["ticker", "in", ["AAPL.N", "AMZN.N", "MSFT.N", "NVDA.N", "TSLA.N"]]],
+    relative: { name: "change %", column: "close", by: "ticker" },
+    columns_config: { "change %": PERCENT },
+    plugin_config: { legend_mode: "sidebar", legend_size_mode: "fixed", legend_width_px: 90 },
   },
   treemap: {
     label: "Volume",
     plugin: "Treemap",
-    group_by: ["ticker", "client"],
-    columns: ["volume", "close"],
-    aggregates: { volume: "sum", close: "last" },
+    group_by: ["ticker"],
+    columns: ["volume", "change %"],
+    aggregates: { volume: "sum", "change %": "last" },
+    relative: { name: "change %", column: "close", by: "ticker" },
+    columns_config: { "change %": PERCENT },
   },
 };
 
@@ -47,6 +58,7 @@ const METERS = {
     group_by: ["location"],
     columns: ["current", "voltage", "phase", "ts"],
     aggregates: { current: "avg", voltage: "avg", phase: "avg", ts: "last" },
+    columns_config: { current: BAR(20), phase: BAR(1), ts: TIME },
   },
   lines: {
     label: "Over time",
@@ -56,15 +68,17 @@ const METERS = {
     columns: ["current"],
     aggregates: { current: "avg" },
     expressions: SECONDS("ts"),
+    filter: [["location", "in", ["Los Angeles", "Palo Alto", "San Diego", "San Francisco"]]],
+    plugin_config: { legend_mode: "sidebar", legend_size_mode: "fixed", legend_width_px: 130 },
   },
   heatmap: {
     label: "Heat map",
     plugin: "Heatmap",
     group_by: ["second"],
     split_by: ["location"],
-    columns: ["voltage"],
-    aggregates: { voltage: "avg" },
-    expressions: SECONDS("ts"),
+    columns: ["volts from 212"],
+    aggregates: { "volts from 212": "avg" },
+    expressions: { ...SECONDS("ts"), "volts from 212": '"voltage" - 212' },
   },
 };
 
@@ -80,23 +94,31 @@ function anyTable({ columns = {}, time, supertable }) {
   const names = Object.keys(columns);
   const rest = names.filter((name) => name !== time);
   const layouts = { newest: { label: "Newest rows", plugin: "Datagrid", columns: time ? [time, ...rest] : rest } };
-  if (time) layouts.newest.sort = [[time, "desc"]];
+  if (!time) return layouts;
+  layouts.newest.sort = [[time, "desc"]];
+  const numbers = [/^(float|double)/, /^(integer|u?int)/].flatMap((type) =>
+    rest.filter((name) => type.test(columns[name])),
+  );
   if (supertable && columns.tbname) {
-    const shown = [...rest.filter((name) => name !== "tbname"), time];
+    const shown = [...numbers, time, ...rest.filter((name) => name !== "tbname" && !numbers.includes(name))];
+    const aggregates = LAST(...shown);
     layouts.latest = {
       label: "Latest by tbname",
       plugin: "Datagrid",
       group_by: ["tbname"],
       columns: shown,
-      aggregates: LAST(...shown),
+      aggregates,
     };
   }
-  const number = rest.find((name) => NUMBERS.includes(columns[name]));
-  if (time && number) {
+  const [number] = numbers;
+  if (number) {
     layouts.time = {
       label: `${number} over time`,
-      plugin: "X/Y Line",
-      columns: [time, number],
+      plugin: "Y Line",
+      group_by: ["second"],
+      columns: [number],
+      aggregates: { [number]: "avg" },
+      expressions: { second: `bucket("${time.replaceAll('"', '\\"')}", '1s')` },
     };
   }
   return layouts;
@@ -112,15 +134,33 @@ export function layoutsOf(table) {
   return dataset(table)?.layouts ?? anyTable(table);
 }
 
-/** A layout {layout} of a table of /healthz as the viewer restores it; all that it does not name is reset. */
-export function readyLayout(table, view, isPhone) {
-  const { label, ...layout } = layoutsOf(table)[view.layout];
+/** An expression for the change of a column, in percent, since its first row shown: each group `by` has its own. */
+async function change(client, name, { column, by }, filter) {
+  const table = await client.open_table(name);
+  const view = await table.view({ group_by: [by], columns: [column], aggregates: { [column]: "first" }, filter });
+  const [, ...groups] = await view.to_json(); // the first one is the total
+  await view.delete();
+  const first = groups.reduce(
+    (others, { __ROW_PATH__: [group], [column]: value }) => `if ("${by}" == '${group}', ${value}, ${others})`,
+    `"${column}"`,
+  );
+  return `("${column}" / ${first} - 1) * 100`;
+}
+
+/** A layout {table, layout, only} of a table of /healthz as the viewer restores it; all that it does not name is reset. */
+export async function readyLayout(table, view, isPhone, client) {
+  const { label, only, relative, ...layout } = layoutsOf(table)[view.layout];
+  if (only) layout.filter = [[only.column, "==", view.only]];
+  if (relative) {
+    const expression = await change(client, view.table, relative, layout.filter);
+    layout.expressions = { ...layout.expressions, [relative.name]: expression };
+  }
   const grid = layout.plugin === "Datagrid";
   return {
     theme: "Pro Dark",
     settings: !isPhone,
     title: null,
-    columns_config: null,
+    columns_config: {},
     columns: [],
     group_by: [],
     split_by: [],
@@ -129,7 +169,7 @@ export function readyLayout(table, view, isPhone) {
     expressions: {},
     aggregates: {},
     group_rollup_mode: grid ? "rollup" : "flat",
-    plugin_config: grid ? { edit_mode: "READ_ONLY" } : {},
+    plugin_config: grid ? { edit_mode: "READ_ONLY", column_menus: false } : {},
     ...layout,
   };
 }

@@ -13,9 +13,26 @@ const ANSWER_MS = 5000; // the longest wait for the server's answer
 const RETRY_MS = [250, 2000]; // before connecting again: at first, and at most
 const DRAW_MS = 60_000;
 const REMARK_MS = 10_000; // how long it is shown
+const AGAIN_MS = 10_000; // an error so soon after another one has the same reason
 const PHONE = matchMedia("(max-width: 700px)"); // where the settings panel would cover the data
 
+// The viewer's own Reset would undo the layout itself; a layout that is kept has one panel.
+const OURS = new CSSStyleSheet();
+OURS.replaceSync("#reset, #panel-bar { display: none !important; }");
+
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** The error that a viewer stopped at; "" while it works. */
+function errorOf(viewer) {
+  if (!viewer.shadowRoot.querySelector("#status_reconnect.errored")) return "";
+  return viewer.shadowRoot.querySelector(".error-dialog-message")?.textContent || "the viewer stopped";
+}
+
+/** Takes an element away, and its views from the server. */
+function discard(viewer) {
+  viewer.remove();
+  viewer.delete().catch(() => {}); // with its connection
+}
 
 /**
  * Runs for as long as the page is open. `code` is the server that this module came from;
@@ -27,10 +44,16 @@ export async function start(code, connect, show) {
   let shown; // the table that it showed last
   let settled = null; // the view that it shows, and that the user may be arranging now
   let asRestored; // its layout, as text, when we had made it
-  let trouble = ""; // why there is no connection
+  let trouble = null; // why nothing new is shown: [state, text]
   let remark = ""; // what the server refused, for a while
   let wake = () => {}; // lets the connection look again at what is chosen
-  const woken = () => Promise.race([new Promise((done) => { wake = done; }), sleep(HEALTH_MS)]);
+  const woken = () =>
+    Promise.race([
+      new Promise((done) => {
+        wake = done;
+      }),
+      sleep(HEALTH_MS),
+    ]);
 
   let server;
   try {
@@ -50,7 +73,7 @@ export async function start(code, connect, show) {
     showNumbers(numbers(health, view.table));
     document.getElementById("reset").hidden = !kept(view);
     const [state, text] = stateOf(health, view.table, same(settled, view));
-    if (trouble && state !== "waiting") return say("away", trouble);
+    if (trouble && state !== "waiting") return say(...trouble);
     return say(state, remark || text);
   }
 
@@ -103,51 +126,64 @@ export async function start(code, connect, show) {
     made.addEventListener("perspective-config-update", notice);
     made.addEventListener("perspective-toggle-settings", notice);
     document.querySelector("main").prepend(made);
+    made.shadowRoot.adoptedStyleSheets.push(OURS);
     return made;
   }
 
   async function draw(made, client, view) {
     settled = null;
     const attempt = (layout) => within(show(made, client, view.table, layout), DRAW_MS, "The viewer does not draw");
-    const ready = readyLayout(health.tables[view.table], view, PHONE.matches);
-    const known = made.getAllPlugins().map(({ name }) => name); // the viewer panics at any other
-    const own = known.includes(kept(view)?.plugin) ? kept(view) : null;
-    try {
-      await attempt(own ?? ready);
-    } catch (error) {
-      if (!own || client.isLost) throw error;
-      keep(view, null); // what the server refuses, or of a table with other columns
-      remarkOn(words.undone(error));
-      await attempt(ready);
-    }
+    const known = made.getAllPlugins().map((plugin) => plugin.get_static_config().name); // the viewer panics at others
+    const own = kept(view);
+    if (own && !known.includes(own.plugin)) keep(view, null);
+    await attempt(kept(view) ?? (await readyLayout(health.tables[view.table], view, PHONE.matches, client)));
     asRestored = JSON.stringify(await made.save());
-    if (viewer !== made) viewer?.remove();
+    if (viewer && viewer !== made) discard(viewer);
     viewer = made;
     viewer.style.visibility = "";
     shown = view.table;
     settled = view;
-    trouble = "";
+    trouble = null;
     tell();
   }
 
   /** One connection, until it is lost: then an Error with `code`. */
   async function run() {
-    const made = makeViewer();
+    let made = makeViewer();
     let client;
+    let failedAt = -Infinity;
     try {
       client = await connect(made, socketOf(server));
       const lost = lostOf(client);
+      const unlessLost = (promise) => Promise.race([promise, lost]);
       for (;;) {
         const view = health && chosen();
-        if (view && !view.problem && !same(settled, view)) {
-          if (shown !== view.table && viewer) viewer.style.visibility = "hidden";
-          await Promise.race([draw(made, client, view), lost]);
-        } else await Promise.race([woken(), lost]);
+        try {
+          if (errorOf(made)) throw new Error(errorOf(made));
+          if (view && !view.problem && !same(settled, view)) {
+            if (shown !== view.table && viewer) viewer.style.visibility = "hidden";
+            await unlessLost(draw(made, client, view));
+          } else await unlessLost(woken());
+        } catch (error) {
+          if (client.isLost) throw error;
+          settled = null;
+          // A viewer that met an error stays in it: another one takes its place, and what was kept is tried once more.
+          const again = performance.now() - failedAt < AGAIN_MS;
+          failedAt = performance.now();
+          if (!again) remarkOn(words.refused(error));
+          else if (kept(view)) keep(view, null);
+          else trouble = ["error", words.refused(error)];
+          tell();
+          if (viewer !== made) discard(made);
+          made = makeViewer();
+          await unlessLost(made.load(client));
+          await unlessLost(sleep(RETRY_MS[trouble ? 1 : 0]));
+        }
       }
     } catch (error) {
       throw Object.assign(error instanceof Error ? error : new Error(String(error)), { wasOpen: Boolean(client) });
     } finally {
-      if (viewer !== made) made.remove();
+      if (viewer !== made) discard(made);
       client?.terminate();
     }
   }
@@ -174,7 +210,7 @@ export async function start(code, connect, show) {
       if (error.wasOpen) [pause, failures] = [RETRY_MS[0], 0];
       else failures += 1;
       // at first it may just be starting
-      if (error.wasOpen || failures > 2) trouble = await words.lost(error, server);
+      if (error.wasOpen || failures > 2) trouble = ["away", await words.lost(error, server)];
     }
     settled = null;
     tell();

@@ -24,7 +24,8 @@ export function notes(health, name) {
   const found = [];
   if (history) found.push(`Loading history: ${count(history.loaded)} of ${plural(history.of, "row")}.`);
   if (missed_rows) found.push(`${plural(missed_rows, "row")} could not be shown: too many came at once.`);
-  if (unshown_values) found.push(`${plural(unshown_values, "value")} could not be shown as their column's type and are empty.`);
+  if (unshown_values)
+    found.push(`${plural(unshown_values, "value")} could not be shown as their column's type and are empty.`);
   if (health.busy) found.push("The server is at its limit: updates come less often, each with more rows.");
   if (error) found.push(error);
   return found.join(" ");

@@ -3,12 +3,14 @@
 import { changed } from "./address.js";
 import { labelOf, layoutsOf } from "./layouts.js";
 
-const forTable = (name) => ({ table: name, layout: null }); // what changes in the address
+const forTable = (name) => ({ table: name, layout: null, only: null }); // what changes in the address
 const forLayout = (name) => ({ layout: name });
+const forOnly = (value) => ({ only: value });
 
 /**
- * What the address, or else the server, names: {table, layout}; or {table?, problem: [text, links]} with links as
- * [label, change of the address]. `shown` is the table that was shown last.
+ * What the address, or else the server, names: {table, layout}, with `only`, the one value of a column, in layouts that
+ * show one; or {table?, problem: [text, links]} with links as [label, change of the address]. `shown` is the table that
+ * was shown last.
  */
 export function choice(href, health, shown) {
   const { searchParams } = new URL(href);
@@ -20,12 +22,20 @@ export function choice(href, health, shown) {
     names[0];
   if (!names.includes(table)) {
     const links = names.map((name) => [name, forTable(name)]);
-    return { problem: [table === undefined ? "This server has no table yet." : `This server has no table ${table}. It has:`, links] };
+    return {
+      problem: [
+        table === undefined ? "This server has no table yet." : `This server has no table ${table}. It has:`,
+        links,
+      ],
+    };
   }
-  const layouts = Object.keys(layoutsOf(health.tables[table]));
-  const layout = searchParams.get("layout") ?? layouts[0];
-  if (layouts.includes(layout)) return { table, layout };
-  const links = layouts.map((name) => [name, forLayout(name)]);
+  const layouts = layoutsOf(health.tables[table]);
+  const layout = searchParams.get("layout") ?? Object.keys(layouts)[0];
+  if (Object.hasOwn(layouts, layout)) {
+    const only = layouts[layout].only && (searchParams.get("only") ?? layouts[layout].only.values[0]);
+    return only ? { table, layout, only } : { table, layout };
+  }
+  const links = Object.keys(layouts).map((name) => [name, forLayout(name)]);
   return { table, problem: [`Table ${table} has no layout ${layout}. It has:`, links] };
 }
 
@@ -53,11 +63,23 @@ export function makeSwitch(onChoice) {
     for (const input of set.querySelectorAll("input")) input.checked = input.value === chosen;
     set.hidden = options.length < 2;
   };
-  return (health, { table, layout }) => {
+  return (health, { table, layout, only }) => {
     const tables = Object.entries(health.tables).map(([name, each]) => [name, labelOf(name, each)]);
     draw("tables", tables, table, forTable);
     const layouts = table ? Object.entries(layoutsOf(health.tables[table])) : [];
-    draw("layouts", layouts.map(([name, { label }]) => [name, label]), layout, forLayout);
+    draw(
+      "layouts",
+      layouts.map(([name, { label }]) => [name, label]),
+      layout,
+      forLayout,
+    );
+    const values = layout ? (layoutsOf(health.tables[table])[layout].only?.values ?? []) : [];
+    draw(
+      "only",
+      values.map((value) => [value, value]),
+      only,
+      forOnly,
+    );
     document.getElementById("buttons").hidden = !table;
   };
 }

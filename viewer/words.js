@@ -17,36 +17,35 @@ export async function lost(error, server) {
   if (code === 0) return "The server has been silent for 5 s. Connecting again.";
   if (code === 1008) return `The server does not accept this viewer (${message}). Connecting again.`;
   if (code === 1012) return "The table is being made anew. Connecting again.";
-  if (code === 1013) return "The server has as many viewers as --max-viewers allows, or this one reads too slowly. Trying again.";
+  if (code === 1013)
+    return "The server has as many viewers as --max-viewers allows, or this one reads too slowly. Trying again.";
   if (wasOpen) return `The connection was lost${message ? ` (${message})` : ""}. Connecting again.`;
-  const origin = location.origin;
-  const allowed = await mayConnect(server, origin);
-  if (allowed === false)
-    return `The server does not permit pages of ${origin}: start it with --allow-origin ${origin}, or open ${server.href}.`;
-  if (allowed)
-    return `The WebSocket ${server.host} does not open, though this page may connect: a proxy in between must forward the Upgrade header.`;
-  return "The WebSocket does not open: too many viewers (--max-viewers), this page's origin (--allow-origin), or a proxy.";
+  const { origin } = location;
+  switch (await obstacle(server, origin)) {
+    case "origin":
+      return `The server does not permit pages of ${origin}: start it with --allow-origin ${origin}, or open ${server.href}.`;
+    case "full":
+      return "The server has as many viewers as --max-viewers allows. Trying again.";
+    case null:
+      return `The WebSocket at ${server.host} does not open, though this page may connect: is there a proxy in between? It must forward the Upgrade header (deploy/nginx.conf does).`;
+    default:
+      return "The WebSocket does not open: too many viewers (--max-viewers), this page's origin (--allow-origin), or a proxy.";
+  }
 }
 
-/** Whether the server lets pages of this origin connect; undefined when it does not say. */
-async function mayConnect(server, origin) {
+/** What keeps pages of this origin from connecting: "origin", "full", null; undefined when the server does not say. */
+async function obstacle(server, origin) {
   try {
     const url = new URL(`healthz?origin=${encodeURIComponent(origin)}`, server);
-    return (await (await fetch(url, { signal: AbortSignal.timeout(5000), cache: "no-store" })).json()).may_connect;
+    const answer = await fetch(url, { signal: AbortSignal.timeout(5000), cache: "no-store" });
+    return (await answer.json()).obstacle;
   } catch {
     return undefined;
   }
 }
 
-const reasonOf = (error) => String(error?.message ?? error).replace(/^(Error: |Abort\(\): )+/, "");
-
-/** What is said about a change that the server has refused; "" when the error is about something else. */
+/** What is said about what the server has refused. */
 export function refused(error) {
-  const reason = reasonOf(error);
-  return /view not found|not initialized|closed/i.test(reason) ? "" : `The server refused this: ${reason}`;
-}
-
-/** What is said about a kept layout that the server has refused. */
-export function undone(error) {
-  return `Your changes to this layout were undone, as the server refused them: ${reasonOf(error)}`;
+  const reason = String(error?.message ?? error).replace(/^(Error: |Abort\(\): |\[\w+\] )+/, "");
+  return `This was refused, and undone: ${reason}`;
 }
