@@ -49,7 +49,7 @@ class Feed:
         self.shown = self.start = self.began = None  # seconds: rows from `start` on are to be shown; began: ours
         self.offset_s = 0.0  # the database's clock minus ours
         self.newest = None  # time of the newest row near the database's clock, in the table's units
-        self.succeeded_at = time.monotonic()  # start of the last tick that succeeded
+        self.made_at = self.succeeded_at = time.monotonic()  # succeeded: start of the last tick that did
         self.late_at, self.described_at, self.swept_at, self.retry_at = -LATE_S, 0.0, 0.0, 0.0
         self.full = False  # a tick since the last comparison came back with `limit` new rows
         self.loading = True  # rows of the past, until the first comparison is done
@@ -92,7 +92,7 @@ class Feed:
         await self.source.describe()
         self.described_at = time.monotonic()
         now = await self.clock()
-        self.began = int(now) - WINDOW_S
+        self.began = int(now - WINDOW_S - (time.monotonic() - self.made_at))  # since then rows have been waited for
         if self.start is None:
             self.start = self.began - self.history_s
         shown = Shown(self.source.key, self.source.units_per_s)

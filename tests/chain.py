@@ -12,7 +12,7 @@ import subprocess
 import sys
 import urllib.parse
 
-from helpers import ROOT, Process, free_port, health, wait_until
+from helpers import ROOT, Process, free_port, health, python, wait_until
 from proxy import Proxy
 
 TABLES = {"stocks": "stocks_values", "meters": "meters"}  # of each dataset, in TDengine
@@ -162,10 +162,25 @@ class Chain:
         """The limit holds all rows of a test, so that none has to be left out."""
         args = ["--source", self.source, *args]
         args = ["--port", "0", "--database", self.database.name, "--limit", limit, *args]
+        return self.serve(*args, dsn=dsn)
+
+    def serve(self, *args, dsn=None):
         process = self.run("server", ROOT / "perspective_server.py", *args, dsn=dsn)
         page = wait_until(lambda: re.search(r"page at https?://127\.0\.0\.1:(\d+)/", process.stderr()), 40, process.log)
         self.port = int(page[1])
         return process
+
+    def server_of(self, *tables, flags=()):
+        """A server of tables of one's own, `tables` as in {db}.`Machine Log`."""
+        args = [arg for table in tables for arg in ("--table", table.replace("{db}", self.database.name))]
+        return self.serve("--port", "0", "--source", self.source, *args, *flags)
+
+    def see(self, title, **config):
+        """What a viewer sees of a table: {"schema": ..., "columns": ...}; config as of a view."""
+        url = f"ws://127.0.0.1:{self.port}/websocket"
+        done = python(ROOT / "tests/read_table.py", url, title, json.dumps(config), timeout=60)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
     def viewer(self, dataset="stocks", *args):
         address = f"{self.scheme.replace('http', 'ws')}://127.0.0.1:{self.port}{self.prefix}/websocket"
@@ -180,6 +195,9 @@ class Chain:
     def table(self, dataset="stocks"):
         """One table's part of /healthz."""
         return self.health()["tables"][SHOWN[dataset]]
+
+    def table_named(self, title):
+        return self.health()["tables"][title]
 
     def wait_for_rows(self, more, timeout, dataset="stocks"):
         """Waits until the server has shown so many rows more than now."""

@@ -1,0 +1,196 @@
+"""--table: tables of one's own, with their types, keys and names, and nothing about them silently wrong."""
+
+import time
+
+import pytest
+from chain import SOURCES, Chain
+from helpers import wait_until
+
+both_sources = pytest.mark.parametrize("source", SOURCES)
+
+
+@pytest.fixture
+def chain(database, tmp_path, source):
+    database.query("CREATE DATABASE {db} PRECISION 'us'")
+    with Chain(database, tmp_path) as chain:
+        chain.source = source
+        yield chain
+
+
+def wait_for(chain, title, rows):
+    wait_until(lambda: chain.health()["tables"][title]["rows"] == rows, 30, chain.health)
+    return chain.health()["tables"][title]
+
+
+def insert(chain, table, *rows):
+    """Rows as texts, each with a time of its own."""
+    stamp = time.time_ns() // 1000
+    values = " ".join(f"({stamp + k}, {row})" for k, row in enumerate(rows))
+    chain.database.query(f"INSERT INTO {{db}}.{table} VALUES {values}")
+
+
+ALL = (
+    "ts TIMESTAMP, b BOOL, i8 TINYINT, i16 SMALLINT, i32 INT, i64 BIGINT, u8 TINYINT UNSIGNED, "
+    "u16 SMALLINT UNSIGNED, u32 INT UNSIGNED, u64 BIGINT UNSIGNED, f FLOAT, d DOUBLE, v VARCHAR(20), n NCHAR(20), "
+    "x VARBINARY(20), other TIMESTAMP, m DECIMAL(20, 4)"
+)
+LEAST = "true, -128, -32768, -2147483648, -9223372036854775807, 0, 0, 0, 0, -1.5, -1e300, '', '', '\\x', 0, -1.25"
+MOST = "false, 127, 32767, 2147483647, 9223372036854775807, 255, 65535, 4294967295, 18446744073709551615, 1.5, 1e300, "
+MOST += "'text', 'größe', '\\x00ff', 1795411690500000, 99999999.9999"
+NULLS = ", ".join(["NULL"] * 16)
+PERSPECTIVE = {"ts": "datetime", "other": "datetime", "b": "boolean", "f": "float", "d": "float", "m": "float"}
+PERSPECTIVE |= dict.fromkeys(["v", "n", "x"], "string")
+
+
+@both_sources
+def test_each_type_is_shown_exactly(chain):
+    chain.database.query(f"CREATE TABLE {{db}}.types ({ALL})")
+    insert(chain, "types", NULLS)
+    chain.server_of("{db}.types", flags=["--history", "1m"])
+    wait_for(chain, "types", 1)
+    insert(chain, "types", LEAST, MOST)
+    wait_for(chain, "types", 3)
+    found = chain.see("types", sort=[["ts", "asc"]])
+    names = [column.split()[0] for column in ALL.split(", ") if not column.startswith("4)")]
+    assert found["schema"] == {name: PERSPECTIVE.get(name, "integer") for name in names}
+    columns = {name: values[1:] for name, values in found["columns"].items()}
+    assert [values[0] for name, values in found["columns"].items() if name != "ts"] == [None] * 16
+    assert columns["b"] == [True, False]
+    assert columns["i8"] == [-128, 127]
+    assert columns["i16"] == [-(2**15), 2**15 - 1]
+    assert columns["i32"] == [-(2**31), 2**31 - 1]
+    assert columns["i64"] == [-(2**63) + 1, 2**63 - 1]
+    assert [columns[f"u{bits}"][1] for bits in (8, 16, 32, 64)] == [2**bits - 1 for bits in (8, 16, 32, 64)]
+    assert columns["f"] == [-1.5, 1.5]
+    assert columns["d"] == [-1e300, 1e300]
+    assert columns["v"] == ["", "text"]
+    assert columns["n"] == ["", "größe"]
+    assert columns["x"] == ["", "00ff"]
+    assert columns["other"] == [0, 1795411690500]
+    assert columns["m"] == [-1.25, 99999999.9999]
+    assert chain.health()["tables"]["types"]["unshown_values"] == 0
+
+
+@both_sources
+def test_rows_of_two_subtables_with_equal_values_are_two_rows_and_shown_once(chain):
+    chain.database.query("CREATE TABLE {db}.devices (ts TIMESTAMP, v INT, w INT) TAGS (site NCHAR(10), `group` INT)")
+    chain.server_of("{db}.devices")
+    sent = 0
+    for _ in range(8):
+        stamp = time.time_ns() // 1000
+        values = " ".join(f"({stamp + k}, 1, 1)" for k in range(20))
+        into = " ".join(
+            f"{{db}}.`Device {name}` USING {{db}}.devices TAGS ('here', 1) VALUES {values}" for name in ("a", "B")
+        )
+        chain.database.query(f"INSERT INTO {into}")
+        sent += 40
+    wait_for(chain, "devices", sent)
+    polls = chain.health()["tables"]["devices"]["polls"]
+    wait_until(lambda: chain.health()["tables"]["devices"]["polls"] > polls + 4, 20, "more polls")
+    wait_for(chain, "devices", sent)
+    found = chain.see("devices", group_by=["tbname"], columns=["v"])
+    assert found["columns"]["__ROW_PATH__"] == [[], ["Device B"], ["Device a"]]
+    assert found["columns"]["v"] == [sent, sent / 2, sent / 2]
+    assert chain.see("devices")["schema"]["site"] == "string"
+
+
+@both_sources
+@pytest.mark.parametrize(("kind", "values"), [("INT", range(40)), ("VARCHAR(20)", [f"'k{k}'" for k in range(40)])])
+def test_a_composite_key_tells_rows_of_one_time_apart(chain, kind, values):
+    chain.database.query(f"CREATE TABLE {{db}}.`composite` (ts TIMESTAMP, id {kind} PRIMARY KEY, v FLOAT)")
+    chain.server_of("{db}.composite")
+    stamp = time.time_ns() // 1000
+    rows = " ".join(f"({stamp}, {value}, 1)" for value in values)
+    chain.database.query(f"INSERT INTO {{db}}.`composite` VALUES {rows}")
+    wait_for(chain, "composite", 40)
+    assert len(set(chain.see("composite")["columns"]["id"])) == 40
+
+
+@both_sources
+def test_whole_numbers_beyond_a_doubles_stay_apart(chain):
+    chain.database.query("CREATE TABLE {db}.big (ts TIMESTAMP, n BIGINT, serial BIGINT UNSIGNED)")
+    chain.server_of("{db}.big")
+    numbers = [9007199254740993, 9007199254740992] * 10
+    insert(chain, "big", *(f"{number}, {2**64 - 1 - number % 2}" for number in numbers))
+    assert wait_for(chain, "big", 20)["error"] is None
+    found = chain.see("big", group_by=["n"], columns=["ts"], aggregates={"ts": "count"})["columns"]
+    assert found["__ROW_PATH__"][1:] == [[9007199254740992], [9007199254740993]]
+    assert found["ts"] == [20, 10, 10]
+    assert set(chain.see("big")["columns"]["serial"]) == {2**64 - 1, 2**64 - 2}
+
+
+NAMES = ["`Machine Log`", "machines", "`Größe`", '`it\'s "so"`', "`a b`", "`<b>bold</b>`"]
+
+
+@both_sources
+def test_names_of_any_kind(chain):
+    for name in NAMES:
+        table = f"{{db}}.`{name.strip('`')}`"
+        chain.database.query(f"CREATE TABLE {table} (`Zeit` TIMESTAMP, `select` INT, `a.b` INT, `it's` NCHAR(5))")
+    chain.server_of(*(f"{{db}}.{name}" for name in NAMES))
+    for name in NAMES:
+        insert(chain, f"`{name.strip('`')}`", "1, 2, 'x'", "3, 4, 'y'")
+    for name in NAMES:
+        wait_for(chain, name.strip("`"), 2)
+        assert list(chain.see(name.strip("`"))["columns"]) == ["Zeit", "select", "a.b", "it's"]
+
+
+@both_sources
+def test_a_wide_table(chain):
+    columns = ", ".join(f"c{k} INT" for k in range(199))
+    chain.database.query(f"CREATE TABLE {{db}}.`Wide Table` (ts TIMESTAMP, {columns})")
+    chain.server_of("{db}.`Wide Table`")
+    insert(chain, "`Wide Table`", *[", ".join(["7"] * 199)] * 10)
+    wait_for(chain, "Wide Table", 10)
+    assert chain.see("Wide Table")["columns"]["c198"] == [7] * 10
+    if chain.source == "subscribe":
+        wait_until(lambda: chain.table_named("Wide Table")["subscriptions"] >= 1, 20, chain.health)
+
+
+@both_sources
+def test_a_column_added_or_a_table_made_anew_is_noticed(chain):
+    chain.database.query("CREATE TABLE {db}.grows (ts TIMESTAMP, a INT)")
+    chain.server_of("{db}.grows")
+    insert(chain, "grows", "1", "2")
+    wait_for(chain, "grows", 2)
+    if chain.source == "subscribe":
+        wait_until(lambda: chain.table_named("grows")["subscriptions"] == 1, 20, chain.health)
+    chain.database.query("ALTER TABLE {db}.grows ADD COLUMN b INT")
+    wait_until(lambda: "b" in chain.table_named("grows")["columns"], 20, chain.health)
+    insert(chain, "grows", "3, 4")
+    wait_for(chain, "grows", 3)
+    found = chain.see("grows", sort=[["a", "asc"]])["columns"]
+    assert (found["a"], found["b"]) == ([1, 2, 3], [None, None, 4])
+    chain.database.query("ALTER TABLE {db}.grows DROP COLUMN a")
+    wait_until(lambda: "a" not in chain.table_named("grows")["columns"], 20, chain.health)
+    wait_for(chain, "grows", 3)
+    chain.database.query("DROP TABLE {db}.grows")
+    chain.database.query("CREATE TABLE {db}.grows (ts TIMESTAMP, b INT)")
+    insert(chain, "grows", "9")
+    wait_for(chain, "grows", 1)
+    assert chain.see("grows")["columns"]["b"] == [9]
+
+
+def test_two_tables_of_one_name_and_a_dataset(chain, database):
+    other = f"{database.name}_x"
+    database.query(f"CREATE DATABASE {other}")
+    try:
+        for each in (database.name, other):
+            database.query(f"CREATE TABLE {each}.same (ts TIMESTAMP, v INT)")
+        chain.server_of(f"{database.name}.same", f"{other}.same", flags=["--dataset", "stocks"])
+        wait_until(lambda: len(chain.health()["tables"]) == 3, 20, chain.health)
+        assert set(chain.health()["tables"]) == {"stock_values", f"{database.name}.same", f"{other}.same"}
+    finally:
+        database.query(f"DROP DATABASE {other}")
+
+
+def test_a_table_that_has_only_old_rows_says_so_and_history_shows_them(chain):
+    chain.database.query("CREATE TABLE {db}.old (ts TIMESTAMP, v INT)")
+    stamp = time.time_ns() // 1000 - 600 * 10**6
+    chain.database.query(f"INSERT INTO {{db}}.old VALUES ({stamp}, 1) ({stamp + 1}, 2)")
+    chain.server_of("{db}.old", "{db}.nosuch")
+    wait_until(lambda: "--history" in (chain.table_named("old")["error"] or ""), 20, chain.health)
+    wait_until(lambda: "no table" in (chain.table_named("nosuch")["error"] or ""), 20, chain.health)
+    assert "producer.py" not in str(chain.health())
+    chain.server_of("{db}.old", flags=["--history", "1h"])
+    wait_for(chain, "old", 2)
