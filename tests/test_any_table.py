@@ -161,9 +161,10 @@ def test_a_column_added_or_a_table_made_anew_is_noticed(chain):
     wait_for(chain, "grows", 3)
     found = chain.see("grows", sort=[["a", "asc"]])["columns"]
     assert (found["a"], found["b"]) == ([1, 2, 3], [None, None, 4])
-    chain.database.query("ALTER TABLE {db}.grows DROP COLUMN a")
-    wait_until(lambda: "a" not in chain.table_named("grows")["columns"], 20, chain.health)
-    wait_for(chain, "grows", 3)
+    if chain.source == "poll":  # a topic keeps TDengine from dropping its columns
+        chain.database.query("ALTER TABLE {db}.grows DROP COLUMN a")
+        wait_until(lambda: "a" not in chain.table_named("grows")["columns"], 20, chain.health)
+        wait_for(chain, "grows", 3)
     chain.database.query("DROP TABLE {db}.grows")
     chain.database.query("CREATE TABLE {db}.grows (ts TIMESTAMP, b INT)")
     insert(chain, "grows", "9")
