@@ -18,13 +18,14 @@ import signal
 import sys
 import threading
 import time
+import urllib.error
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import pyarrow
 import tornado.httpserver
 import tornado.web
-from helpers import ROOT, free_port, health, running, wait_until
+from helpers import ROOT, free_port, get, health, running, wait_until
 
 from bridge import perspective_pb2 as pb
 from bridge import supervisor
@@ -71,13 +72,30 @@ class HealthHandler(tornado.web.RequestHandler):
 
 
 class EngineHandler(tornado.web.RequestHandler):
-    """Calls in the engine's thread what the viewers' checks would not let through; 409 when it is refused."""
+    """Changes tables, or calls in the engine's thread what the viewers' checks don't let through (409: refused).
 
-    def initialize(self, viewers):
-        self.shared = viewers.shared
+    add=N: an update of N rows; host: one more table; anew: the table is dropped, and hosted anew with other columns;
+    crash, kill, hang: that; update: a new view, and an update that crashes.
+    """
+
+    def initialize(self, viewers, tables):
+        self.viewers, self.shared, self.tables = viewers, viewers.shared, tables
 
     async def get(self):
-        how = self.request.query
+        how, _, count = self.request.query.partition("=")
+        engine = self.shared.engine
+        if how == "add":
+            self.tables["added"] += 1
+            await engine.run(self.tables["table"].update, make_rows(int(count), -self.tables["added"]))
+            return
+        if how == "host":
+            await engine.run(engine.client.table, {"a": [1]}, name="another")
+            return
+        if how == "anew":
+            await self.viewers.drop_table(TABLE)
+            await engine.run(self.tables["table"].delete)
+            self.tables["table"] = await engine.run(engine.client.table, {"b": ["text"]}, name=TABLE)
+            return
         expressions = pb.Expressions(column_to_expr={"e": 'bucket("ticker", 1)'})
         calls = {
             "crash": (self.shared.session.ask, "table_validate_expr", TABLE, expressions.SerializeToString()),
@@ -96,13 +114,19 @@ class EngineHandler(tornado.web.RequestHandler):
 
 async def serve(args, place):
     engine = Engine(place.mark)
-    viewers = Viewers(engine, place, max_viewers=args.max_viewers, host=args.host, allow_hosts=args.allow_host)
+    origins = {
+        "allow_origins": args.allow_origin,
+        "allow_hosts": args.allow_host,
+        "file_origin": not args.no_file_origin,
+    }
+    viewers = Viewers(engine, place, max_viewers=args.max_viewers, host=args.host, **origins)
+    tables = {"table": None, "added": 0}
     state = {"status": "waiting", "rows": 0, "update_ms": 0.0, "wait_ms": 0.0, "pid": os.getpid()}
     app = tornado.web.Application(
         [
             (r"/websocket", ReadOnlyHandler, {"viewers": viewers}),
             (r"/healthz", HealthHandler, {"state": state, "viewers": viewers}),
-            (r"/engine", EngineHandler, {"viewers": viewers}),
+            (r"/engine", EngineHandler, {"viewers": viewers, "tables": tables}),
         ],
         websocket_ping_interval=20,
         websocket_ping_timeout=20,
@@ -110,7 +134,8 @@ async def serve(args, place):
     )
     http = tornado.httpserver.HTTPServer(app)
     http.add_sockets(place.sockets)
-    table = await engine.run(engine.client.table, make_rows(args.full, 0), limit=args.limit, name=TABLE)
+    first = make_rows(args.full, 0)
+    table = tables["table"] = await engine.run(engine.client.table, first, limit=args.limit, name=TABLE)
     state.update(status="ok")
     while not place.stopping.is_set():
         with contextlib.suppress(TimeoutError):
@@ -140,6 +165,16 @@ class Site:
     def log(self):
         return self.process.stderr()
 
+    def engine(self, how):
+        """The status of /engine?HOW, None when the server has gone meanwhile."""
+        try:
+            get(f"http://127.0.0.1:{self.port}/engine?{how}", timeout=30)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except (OSError, urllib.error.URLError):
+            return None
+        return 200
+
 
 @contextlib.contextmanager
 def engine_site(folder, *flags, ready=True):
@@ -157,6 +192,8 @@ def main():
     parser.add_argument("port", type=int)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--allow-host", action="append", default=[])
+    parser.add_argument("--allow-origin", action="append", default=[])
+    parser.add_argument("--no-file-origin", action="store_true")
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=250, help="of each update, 0: none")
     parser.add_argument("--full", type=int, default=250, help="rows at the start")

@@ -11,11 +11,10 @@ import socket
 import sys
 import threading
 import time
-import urllib.error
 
 import pytest
 from engine_site import TABLE, engine_site, make_rows
-from helpers import free_port, get, running, wait_until
+from helpers import free_port, running, wait_until
 
 from bridge import supervisor
 from bridge.engine import Engine
@@ -113,17 +112,6 @@ def test_the_mark_tells_what_is_in_hand_and_which_views_are_new():
 # The process
 
 
-def request(site, how):
-    """The status of /engine?HOW, None when the server has gone."""
-    try:
-        get(f"http://127.0.0.1:{site.port}/engine?{how}", timeout=10)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except (OSError, urllib.error.URLError):
-        return None
-    return 200
-
-
 def back_within(site, pid, seconds=BACK_S):
     """Waits until another child than `pid` serves the table; how long that took."""
     started = time.monotonic()
@@ -135,9 +123,9 @@ def back_within(site, pid, seconds=BACK_S):
 def test_after_a_crash_the_server_is_back_and_the_request_is_refused(tmp_path):
     with engine_site(tmp_path) as site:
         pid = site.health()["pid"]
-        assert request(site, "crash") is None
+        assert site.engine("crash") is None
         back_within(site, pid)
-        assert request(site, "crash") == 409
+        assert site.engine("crash") == 409
         assert site.health()["restarts"] == {"crashed": 1, "recycled": 0, "stuck": 0}
         (line,) = [line for line in site.log().splitlines() if " ERROR " in line]
         for words in ("SIGSEGV", "crash", 'bucket("ticker", 1)', "refused"):
@@ -148,14 +136,14 @@ def test_what_is_not_the_requests_fault_is_not_held_against_it(tmp_path):
     with engine_site(tmp_path) as site:
         for _ in range(2):
             pid = site.health()["pid"]
-            assert request(site, "kill") is None  # as the kernel does when memory is short
+            assert site.engine("kill") is None  # as the kernel does when memory is short
             back_within(site, pid)
 
 
 def test_a_crash_in_an_update_is_held_against_the_views_that_are_new(tmp_path):
     with engine_site(tmp_path, "--interval", 60_000) as site:
         pid = site.health()["pid"]
-        assert request(site, "update") is None
+        assert site.engine("update") is None
         back_within(site, pid)
         assert "died (SIGSEGV) in update, which is refused" in site.log()
 
@@ -163,10 +151,10 @@ def test_a_crash_in_an_update_is_held_against_the_views_that_are_new(tmp_path):
 def test_a_server_whose_engine_hangs_is_replaced(tmp_path):
     with engine_site(tmp_path, "--stuck", 1) as site:
         pid = site.health()["pid"]
-        assert request(site, "hang") is None
+        assert site.engine("hang") is None
         back_within(site, pid, 10)
         assert site.health()["restarts"]["stuck"] == 1
-        assert request(site, "hang") == 409
+        assert site.engine("hang") == 409
 
 
 def test_a_server_that_grows_is_replaced(tmp_path):
