@@ -24,7 +24,7 @@ from bridge.origins import Origins
 
 AMOUNT = float(os.environ.get("GENERATED", 0.02))  # 1: 20,000 expressions and requests, a minute of views
 SCENE_S = 60 + 600 * AMOUNT
-SLOW_S = 1.0  # an honest viewer's read on a machine that does other things, too; alone it takes less than 0.2
+SLOW_S = float(os.environ.get("SLOW_S", 5))  # an honest viewer's read, on a machine that does other things, too
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +53,6 @@ def beside_an_honest_viewer(site, scene):
         assert viewer.slowest_s < SLOW_S
 
     asyncio.run(play())
-
-
-def config_of(**parts):
-    columns = parts.pop("columns", None)
-    made = pb.ViewConfig(**parts)
-    if columns:
-        made.columns.columns.columns.extend(columns)
-    return made
 
 
 # What costs too much
@@ -96,15 +88,11 @@ def test_a_whole_plain_table_can_be_exported_and_a_larger_view_not(site, kind):
         async with bare(site.port) as viewer:
             assert await viewer.make_view("plain") == ""
             assert (await viewer.request(kind, "plain")).WhichOneof("kind") == kind
-            assert await viewer.make_view("split", group_by=["open"], split_by=["ticker"]) != ""
-            narrow = config_of(group_by=["open"], split_by=["ticker", "e"], columns=["close"])
-            narrow.expressions["e"] = '"volume" > 50000'
-            content = pb.MakeView(view_id="narrow", config=narrow)
-            assert await viewer.error("table_make_view", TABLE, content) == ""
-            assert "too much to be read at once" in await viewer.error(kind, "narrow")
+            assert await viewer.make_view("wide", expressions={f"e{k}": str(k) for k in range(12)}) == ""
+            assert "too much to be read at once" in await viewer.error(kind, "wide")
             if kind != "view_to_ndjson_string":  # which is always whole
                 part = requests.READS[kind](viewport=pb.ViewPort(start_row=0, end_row=50, start_col=0, end_col=50))
-                assert await viewer.error(kind, "narrow", part) == ""
+                assert await viewer.error(kind, "wide", part) == ""
 
     beside_an_honest_viewer(site, scene)
 
