@@ -80,6 +80,10 @@ class Invalid(Exception):
     """Why a request can't be answered, in words for the user who made it; the connection stays."""
 
 
+class ViewNotFound(Invalid):
+    """A request about a view that the viewer doesn't have."""
+
+
 @dataclasses.dataclass(slots=True)
 class Request:
     number: int
@@ -121,9 +125,10 @@ def tail(kind, body):
     return pb.Envelope(**{kind: body}).SerializeToString()
 
 
-def error(text):
-    """The tail of a response that tells why there is no other."""
-    return tail("server_error", pb.ServerError(message=text).SerializeToString())
+def error(reason):
+    """The tail of a response that says why there is no other; `reason` is an Invalid."""
+    code = pb.VIEW_NOT_FOUND if isinstance(reason, ViewNotFound) else pb.SERVER_ERROR
+    return tail("server_error", pb.ServerError(message=str(reason), status_code=code).SerializeToString())
 
 
 def encode(content):

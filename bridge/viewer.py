@@ -2,7 +2,7 @@
 
 from . import perspective_pb2 as pb
 from . import requests
-from .requests import SUBSCRIBE, TOGGLES, UNSUBSCRIBE, Invalid
+from .requests import SUBSCRIBE, TOGGLES, UNSUBSCRIBE, Invalid, ViewNotFound
 
 MAX_VIEWS = 32
 MAX_SUBSCRIPTIONS = 128
@@ -51,7 +51,7 @@ class Viewer:
 
     def view(self, name):
         if name not in self.views:
-            raise Invalid("There is no such view.")
+            raise ViewNotFound("View not found")
         return self.views[name]
 
     async def make_view(self, request):

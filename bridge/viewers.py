@@ -58,7 +58,8 @@ class Viewers:
         return {
             "viewers": len(self.connected),
             "restarts": dict(self.place.restarts),
-            "refused": self.refusals.total(),
+            "refused": dict(self.refusals),
+            "sent_bytes": self.bytes_sent,
             "busy": self.engine.busy,
         }
 
@@ -164,7 +165,7 @@ class ReadOnlyHandler(tornado.websocket.WebSocketHandler):
             tail = await self.viewer.answer(request)
         except Invalid as error:
             self.viewers.refused(request.kind, self.peer, f"{request.kind}: {str(error)[:200]}")
-            tail = requests.error(str(error))
+            tail = requests.error(error)
         if tail is not None:
             self.send(requests.head(request.number, request.entity) + tail)
 

@@ -12,7 +12,8 @@ import perspective
 import tornado.httpclient
 import tornado.websocket
 
-from perspective_server import encode, fields, parse_request
+from bridge import perspective_pb2 as pb
+from bridge import requests
 
 TABLE = "stock_values"
 ANSWER_S = 10  # bound of every wait for the server; an honest viewer's reads must not take longer
@@ -66,15 +67,15 @@ class Honest:
 async def honest(port):
     """An Honest viewer, which at the end must have been served all the time; bound of each wait: ANSWER_S."""
     socket = await connect(port)
-    spoken = []
-    client = perspective.AsyncClient(lambda m: spoken.append(bytes(m)) or socket.write_message(m, binary=True))
+    sent = []
+    client = perspective.AsyncClient(lambda m: sent.append(bytes(m)) or socket.write_message(m, binary=True))
 
     async def take_messages():
         while (message := await socket.read_message()) is not None:
             await client.handle_response(message)
 
     viewer = Honest(client)
-    viewer.spoken = spoken  # each message that it sent
+    viewer.sent = sent  # each message that it sent
     taking = asyncio.create_task(take_messages())
     reading = None
     try:
@@ -96,7 +97,7 @@ async def honest(port):
 
 
 class Bare:
-    """A WebSocket without Perspective's client: sends any bytes, tells the answers and how it was closed."""
+    """A WebSocket without Perspective's client: sends any bytes, returns the answers and how it was closed."""
 
     def __init__(self, socket):
         self.socket, self.numbers = socket, iter(range(10**6, 2**31))
@@ -108,17 +109,26 @@ class Bare:
             await self.socket.write_message(message, binary=isinstance(message, bytes))
 
     async def answer(self):
-        """The next message as (number, kind, entity, body), or None when the server has closed."""
+        """The next message as a pb.Envelope, or None when the server has closed."""
         message = await asyncio.wait_for(self.socket.read_message(), ANSWER_S)
-        return None if message is None else parse_request(message)
+        return None if message is None else pb.Envelope.FromString(message)
 
-    async def ask(self, kind, entity=b"", body=b""):
-        """Sends a request; its answer, or None when the server closes."""
+    async def request(self, kind, entity="", content=b""):
+        """The answer to a request as a pb.Envelope, or None when the server closes; `content`: a message or bytes."""
         number = next(self.numbers)
-        await self.send(encode((1, number), (2, entity), (kind, body)))
-        while (found := await self.answer()) and found[0] != number:
+        body = content if isinstance(content, bytes) else content.SerializeToString()
+        await self.send(requests.reply(number, entity, kind, body))
+        while (found := await self.answer()) and found.msg_id != number:
             pass
         return found
+
+    async def error(self, kind, entity="", content=b""):
+        """The words of the error that answers a request, "" when it is no error."""
+        return pb.ServerError.FromString((await self.request(kind, entity, content)).server_error).message
+
+    async def make_view(self, name, **config):
+        """ "" or the words of the error; group_by and the like as ViewConfig takes them."""
+        return await self.error("table_make_view", TABLE, pb.MakeView(view_id=name, config=pb.ViewConfig(**config)))
 
     async def closed(self):
         """The close code, as soon as the server has closed."""
@@ -134,16 +144,6 @@ async def bare(port, origin=None):
         yield connection
     finally:
         connection.socket.close()
-
-
-def view_names(messages):
-    """The names of the views that these messages make."""
-    return [dict(fields(body))[1] for _, kind, _, body in map(parse_request, messages) if kind == 6]
-
-
-def make_view(name, config=b""):
-    """The body of a request to make a view."""
-    return encode((1, name), (2, config))
 
 
 class Raw:

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 
 import perspective
+import pytest
 import tornado.websocket
-from chain import Chain
+from engine_site import TABLE, engine_site
 from helpers import wait_until
 
 SHAPE = {
@@ -28,7 +29,7 @@ async def viewer(port):
 
     taking = asyncio.create_task(take_messages())
     try:
-        yield await client.open_table("stock_values")
+        yield await client.open_table(TABLE)
     finally:
         socket.close()
         await asyncio.wait_for(taking, WAIT_S)
@@ -41,32 +42,34 @@ async def update_of(view, **mode):
     return updated, number
 
 
-def shared_by_two(database, tmp_path, scene):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with engine_site(tmp_path_factory.mktemp("site"), "--interval", 100) as site:
+        yield site
+
+
+def shared_by_two(site, scene):
     """Runs scene(one table, another viewer's) while rows flow; bound: WAIT_S for all of it."""
 
-    async def play(port):
-        async with viewer(port) as one, viewer(port) as other:
+    async def play():
+        async with viewer(site.port) as one, viewer(site.port) as other:
             await asyncio.wait_for(scene(one, other), WAIT_S)
 
-    with Chain(database, tmp_path) as chain:
-        chain.server(limit=1000)
-        chain.producer()
-        wait_until(lambda: chain.health()["status"] == "ok", 20, lambda: chain.health())
-        asyncio.run(play(chain.port))
-        wait_until(lambda: chain.health()["viewers"] == 0, 10, lambda: chain.health())
+    asyncio.run(play())
+    wait_until(lambda: site.health()["viewers"] == 0, 10, site.log)
 
 
-def test_both_viewers_of_a_shape_are_told_of_updates(database, tmp_path):
+def test_both_viewers_of_a_shape_are_told_of_updates(site):
     async def scene(one, other):
         for table in (one, other):
             view = await table.view(**SHAPE)
             updated, _ = await update_of(view)
             await updated.wait()
 
-    shared_by_two(database, tmp_path, scene)
+    shared_by_two(site, scene)
 
 
-def test_collapsing_rows_concerns_one_viewer_only(database, tmp_path):
+def test_collapsing_rows_concerns_one_viewer_only(site):
     async def scene(one, other):
         mine, theirs = await one.view(**SHAPE), await other.view(**SHAPE)
         updated, _ = await update_of(mine)
@@ -81,10 +84,10 @@ def test_collapsing_rows_concerns_one_viewer_only(database, tmp_path):
         await mine.expand(0)
         assert 1 < await mine.num_rows() < whole
 
-    shared_by_two(database, tmp_path, scene)
+    shared_by_two(site, scene)
 
 
-def test_a_view_outlives_the_viewer_that_asked_first(database, tmp_path):
+def test_a_view_outlives_the_viewer_that_asked_first(site):
     async def scene(one, other):
         first, second = await one.view(**SHAPE), await other.view(**SHAPE)
         updated, _ = await update_of(second)
@@ -93,10 +96,10 @@ def test_a_view_outlives_the_viewer_that_asked_first(database, tmp_path):
         await updated.wait()
         assert await second.num_rows() > 10
 
-    shared_by_two(database, tmp_path, scene)
+    shared_by_two(site, scene)
 
 
-def test_one_who_unsubscribes_is_told_no_more_and_the_other_still_is(database, tmp_path):
+def test_one_who_unsubscribes_is_told_no_more_and_the_other_still_is(site):
     async def scene(one, other):
         mine, theirs = await one.view(**SHAPE), await other.view(**SHAPE)
         my_update, my_number = await update_of(mine)
@@ -109,10 +112,10 @@ def test_one_who_unsubscribes_is_told_no_more_and_the_other_still_is(database, t
             await their_update.wait()
         assert not my_update.is_set()
 
-    shared_by_two(database, tmp_path, scene)
+    shared_by_two(site, scene)
 
 
-def test_aggregates_in_another_order_are_the_same_shape_and_other_columns_are_not(database, tmp_path):
+def test_aggregates_in_another_order_are_the_same_shape_and_other_columns_are_not(site):
     async def scene(one, other):
         turned = {**SHAPE, "aggregates": dict(reversed(SHAPE["aggregates"].items()))}
         assert (await (await one.view(**turned)).to_columns(end_row=1)).keys() == (
@@ -121,10 +124,10 @@ def test_aggregates_in_another_order_are_the_same_shape_and_other_columns_are_no
         columns = await (await one.view(**{**SHAPE, "columns": ["close"]})).to_columns(end_row=1)
         assert set(columns) == {"__ROW_PATH__", "close"}
 
-    shared_by_two(database, tmp_path, scene)
+    shared_by_two(site, scene)
 
 
-def test_a_view_that_the_engine_refuses_is_refused_to_each(database, tmp_path):
+def test_a_view_that_the_engine_refuses_is_refused_to_each(site):
     async def scene(one, other):
         for table in (one, other, one):
             with contextlib.suppress(perspective.PerspectiveError):
@@ -132,4 +135,4 @@ def test_a_view_that_the_engine_refuses_is_refused_to_each(database, tmp_path):
                 raise AssertionError("a view by a column that there isn't")
         assert await (await one.view(**SHAPE)).num_rows() > 10
 
-    shared_by_two(database, tmp_path, scene)
+    shared_by_two(site, scene)

@@ -1,0 +1,452 @@
+"""Viewers may look, not touch, and none can stop the others: their views and reads are bounded by what they cost."""
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+
+import generated
+import perspective
+import pytest
+import tornado.httpclient
+from chain import resident_mb
+from engine_site import TABLE, engine_site, make_rows
+from helpers import health, wait_until
+from security_viewers import ANSWER_S, bare, connect, honest
+from test_sharing import viewer
+from wire import encode
+
+from bridge import costs, requests
+from bridge import perspective_pb2 as pb
+from bridge import viewer as one_viewer
+from bridge.origins import Origins
+
+AMOUNT = float(os.environ.get("GENERATED", 0.02))  # 1: 20,000 expressions and requests, a minute of views
+SCENE_S = 60 + 600 * AMOUNT
+SLOW_S = float(os.environ.get("SLOW_S", 5))  # an honest viewer's read, on a machine that does other things, too
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A table of 20,000 rows, to which rows come four times a second."""
+    flags = ["--limit", 20_000, "--full", 20_000]
+    with engine_site(tmp_path_factory.mktemp("site"), *flags) as site:
+        yield site
+        assert "Traceback" not in site.log()
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory):
+    """A table of 3,000 rows, to which rows come only when a test adds them."""
+    with engine_site(tmp_path_factory.mktemp("still"), "--rows", 0, "--full", 3000, "--limit", 20_000) as site:
+        yield site
+        assert "Traceback" not in site.log()
+
+
+def beside_an_honest_viewer(site, scene):
+    """Runs scene(the honest viewer); afterwards that viewer must be unharmed, and none of its reads was slow."""
+
+    async def play():
+        async with honest(site.port) as viewer:
+            await asyncio.wait_for(scene(viewer), SCENE_S)
+        assert viewer.slowest_s < SLOW_S
+
+    asyncio.run(play())
+
+
+# What costs too much
+
+
+LARGE_VIEWS = [
+    {"group_by": ["timestamp"], "split_by": ["close"]},
+    {"group_by": ["ticker"], "split_by": ["close", "client"]},
+    {"split_by": ["timestamp"]},
+    {"split_by": ["ticker"]},
+    {"group_by": ["open", "ticker"]},
+    {"group_by": ["timestamp", "open", "close"]},
+    {"group_by": ["ticker"], "split_by": ["e"], "expressions": {"e": '"open" * 3'}},
+]
+
+
+@pytest.mark.parametrize("config", LARGE_VIEWS, ids=str)
+def test_a_view_that_is_too_large_is_refused_in_words_and_the_viewer_goes_on(site, config):
+    async def scene(_):
+        async with bare(site.port) as greedy:
+            started = time.monotonic()
+            error = await greedy.make_view("large", **config)
+            assert "fewer values" in error
+            assert time.monotonic() - started < ANSWER_S / 2
+            assert await greedy.make_view("small", group_by=["ticker"]) == ""
+
+    beside_an_honest_viewer(site, scene)
+
+
+@pytest.mark.parametrize("kind", requests.READS)
+def test_a_whole_plain_table_can_be_exported_and_a_larger_view_not(site, kind):
+    async def scene(_):
+        async with bare(site.port) as viewer:
+            assert await viewer.make_view("plain") == ""
+            assert (await viewer.request(kind, "plain")).WhichOneof("kind") == kind
+            assert await viewer.make_view("wide", expressions={f"e{k}": str(k) for k in range(12)}) == ""
+            assert "too much to be read at once" in await viewer.error(kind, "wide")
+            if kind != "view_to_ndjson_string":  # which is always whole
+                part = requests.READS[kind](viewport=pb.ViewPort(start_row=0, end_row=50, start_col=0, end_col=50))
+                assert await viewer.error(kind, "wide", part) == ""
+
+    beside_an_honest_viewer(site, scene)
+
+
+def test_a_view_that_grows_beyond_the_bound_is_deleted_and_its_next_read_says_so(tmp_path):
+    with engine_site(tmp_path, "--rows", 0, "--full", 50, "--limit", 20_000) as site:
+
+        async def scene():
+            async with bare(site.port) as viewer:
+                assert await viewer.make_view("growing", group_by=["ticker"], split_by=["open"]) == ""
+                assert await viewer.error("view_to_csv", "growing") == ""
+                await asyncio.to_thread(site.engine, "add=1000")
+                assert "more than 2,000" in await viewer.error("view_to_csv", "growing")
+                assert (await viewer.request("view_delete", "growing")).WhichOneof("kind") == "view_delete"
+                assert await viewer.make_view("growing", group_by=["ticker"]) == ""
+
+        asyncio.run(asyncio.wait_for(scene(), SCENE_S))
+
+
+def test_parts_beyond_a_view_are_cut_at_its_edge(still):
+    async def scene():
+        async with bare(still.port) as viewer:
+            assert await viewer.make_view("grouped", group_by=["ticker"]) == ""
+            for kind, content in requests.READS.items():
+                for number in (14, 15, 2**31, 2**32 - 1):
+                    for fields in ({"start_col": number}, {"start_row": number}, {"start_row": 5, "end_row": 2}):
+                        port = pb.ViewPort(**fields)
+                        assert await viewer.error(kind, "grouped", content(viewport=port)) == ""
+            paths = pb.ColumnPaths(start_col=2**31, end_col=2**32 - 1)
+            assert (await viewer.request("view_column_paths", "grouped", paths)).view_column_paths == b""
+            for kind in ("view_collapse", "view_expand"):
+                for row in (14, 2**31, 2**32 - 1):
+                    assert "no row" in await viewer.error(kind, "grouped", pb.Row(row_index=row))
+            assert "no 2 levels" in await viewer.error("view_set_depth", "grouped", pb.Depth(depth=2))
+            assert await viewer.make_view("flat", group_by=["ticker"], group_rollup_mode=1) == ""
+            assert "nothing to expand" in await viewer.error("view_set_depth", "flat", pb.Depth(depth=1))
+
+    asyncio.run(asyncio.wait_for(scene(), SCENE_S))
+
+
+def test_one_who_asks_all_the_time_waits_and_the_others_do_not(site):
+    async def scene(honest_viewer):
+        async with bare(site.port) as greedy:
+            assert await greedy.make_view("plain") == ""
+            started, times = time.monotonic(), []
+            while time.monotonic() - started < 3:
+                asked = time.monotonic()
+                port = pb.ViewPort(start_row=len(times), end_row=20_000)  # not what was answered already
+                assert await greedy.error("view_to_rows_string", "plain", pb.ReadText(viewport=port)) == ""
+                times.append(time.monotonic() - asked)
+            assert max(times) > 3 * min(times)  # some had to wait for their time
+        assert honest_viewer.reads > 10
+
+    beside_an_honest_viewer(site, scene)
+
+
+def test_views_and_subscriptions_of_a_viewer_are_limited_and_free_again(still):
+    async def scene():
+        async with bare(still.port) as viewer:
+            for k in range(one_viewer.MAX_VIEWS):
+                assert await viewer.make_view(f"view {k}", group_by=["ticker"]) == ""
+            assert "views already" in await viewer.make_view("more")
+            await viewer.request("view_delete", "view 0")
+            assert await viewer.make_view("more") == ""
+            for number in range(1, one_viewer.MAX_SUBSCRIPTIONS + 1):
+                await viewer.send(requests.reply(number, "more", "view_on_update", b""))
+            assert "subscriptions already" in await viewer.error("view_on_update", "more")
+            body = pb.Subscription(id=1).SerializeToString()
+            await viewer.request("view_remove_on_update", "more", body)
+            await viewer.send(requests.reply(1, "more", "view_on_update", b""))
+            assert await viewer.error("get_features") == ""
+            for name in ("", "more"):
+                assert "name of its own" in await viewer.make_view(name)
+
+    asyncio.run(asyncio.wait_for(scene(), SCENE_S))
+
+
+def test_other_viewers_views_are_out_of_reach(still):
+    async def scene():
+        async with bare(still.port) as one, bare(still.port) as other:
+            assert await one.make_view("mine", group_by=["ticker"]) == ""
+            for kind in [*requests.OF_VIEWS, *requests.READS, *requests.TOGGLES, "view_on_update"]:
+                assert await other.error(kind, "mine") == "View not found"
+            assert await other.make_view(TABLE, group_by=["client"]) == ""  # a name means nothing to others
+            assert await other.error("view_delete", TABLE) == ""
+            assert await one.error("view_to_csv", "mine") == ""
+            assert (await one.request("table_size", TABLE)).WhichOneof("kind") == "table_size"
+
+    asyncio.run(asyncio.wait_for(scene(), SCENE_S))
+
+
+def test_every_kind_with_nothing_in_it_is_answered_and_the_connection_stays(still):
+    async def scene():
+        async with bare(still.port) as viewer:
+            for kind in sorted(requests.KINDS):
+                if kind not in requests.SUBSCRIBE:
+                    assert (await viewer.request(kind, "nothing")).WhichOneof("kind") in (kind, "server_error")
+                    assert await viewer.request(kind, TABLE) is not None
+            port = (await viewer.request("table_make_port", TABLE)).table_make_port
+            assert port == (await viewer.request("table_make_port", TABLE)).table_make_port  # the engine would count
+
+    asyncio.run(asyncio.wait_for(scene(), SCENE_S))
+
+
+# Expressions and tables
+
+
+def test_what_a_user_types_is_answered_beside_what_was_typed_before(still):
+    async def scene():
+        async with viewer(still.port) as table:
+            typed = {
+                "good": '"open" + 1',
+                "half": '"for',
+                "bad": 'bucket("ticker", 1)',
+                "loop": "while (true) { 1; }; 1",
+            }
+            result = await table.validate_expressions(typed)
+            assert result["expression_schema"] == {"good": "float"}
+            assert result["errors"].keys() == {"half", "bad", "loop"}
+            assert result["expression_alias"] == typed
+            with pytest.raises(perspective.PerspectiveError, match="bad: bucket"):
+                await table.view(expressions={"bad": typed["bad"]})
+            view = await table.view(expressions={"good": typed["good"]}, columns=["good", "open"])
+            columns = await view.to_columns(end_row=1)
+            assert columns["good"][0] == pytest.approx(columns["open"][0] + 1)
+
+    asyncio.run(asyncio.wait_for(scene(), SCENE_S))
+
+
+def test_a_table_that_comes_is_announced_and_one_that_is_hosted_anew_disconnects_its_viewers(tmp_path):
+    with engine_site(tmp_path, "--rows", 0) as site:
+
+        async def scene():
+            async with bare(site.port) as watching, bare(site.port) as looking:
+                await watching.send(encode((1, 7), (4, encode((1, 1)))))
+                assert await looking.make_view("view", group_by=["ticker"]) == ""
+                await asyncio.to_thread(site.engine, "host")
+                assert (await watching.answer()).msg_id == 7
+                assert await asyncio.to_thread(site.engine, "anew") == 200
+                assert await looking.closed() == 1012
+                assert await watching.error("get_features") == ""
+            async with viewer(site.port) as table:
+                assert await table.schema() == {"b": "string"}
+                assert await (await table.view()).to_columns() == {"b": ["text"]}
+
+        asyncio.run(asyncio.wait_for(scene(), SCENE_S))
+
+
+# The same as alone
+
+
+def random_config(chance):
+    by = chance.sample(["ticker", "client", "date"], chance.randrange(3))
+    columns = chance.sample(["open", "high", "low", "close", "volume", "ticker", "client"], chance.randint(1, 4))
+    config = {"group_by": by, "columns": columns, "aggregates": {}}
+    if chance.random() < 0.3 and by:
+        config["split_by"] = chance.sample(["ticker", "client"], 1)
+    if chance.random() < 0.4:
+        config["filter"] = [["open", ">", chance.randrange(400)], ["client", "in", ["Homer", "Lisa", "Moe"]]]
+    if chance.random() < 0.4:
+        config["sort"] = [[chance.choice(columns), chance.choice(["asc", "desc"])]]
+    if chance.random() < 0.4:
+        config["expressions"] = {"e": '("close" - "open") / "open" * 100'}
+        config["columns"].append("e")
+    for column in columns:
+        if chance.random() < 0.5:
+            config["aggregates"][column] = chance.choice(["last", "first", "count", "any"])
+    return config
+
+
+def test_shared_views_show_what_each_viewer_would_see_alone_also_after_new_rows(tmp_path):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    configs = [random_config(chance) for _ in range(12)]
+    local = perspective.Server().new_local_client().table(make_rows(500, 0), limit=1000)
+    alone = [local.view(**config) for config in configs]
+
+    async def compare(shared):
+        for k, views in enumerate(shared):
+            whole = alone[k].to_columns()
+            for view in views:
+                assert await view.to_columns() == whole, configs[k]
+                assert await view.to_columns(start_row=2, end_row=9) == alone[k].to_columns(start_row=2, end_row=9)
+                assert await view.dimensions() == alone[k].dimensions()
+
+    async def scene(site):
+        async with viewer(site.port) as one, viewer(site.port) as other:
+            shared = [[await table.view(**config) for table in (one, other)] for config in configs]
+            await compare(shared)
+            for serial in (-1, -2, -3):  # the last rows push out the first
+                await asyncio.to_thread(site.engine, "add=300")
+                local.update(make_rows(300, serial))
+                await compare(shared)
+            for k, config in enumerate(configs):  # from now on one of each pair is of its viewer alone
+                if config["group_by"] and "split_by" not in config:
+                    await shared[k][0].collapse(0)
+                    assert await shared[k][0].num_rows() == 1
+                    assert await shared[k][1].num_rows() == alone[k].num_rows()
+                    shared[k].pop(0)
+            await compare(shared)
+
+    with engine_site(tmp_path, "--rows", 0, "--full", 500) as site:
+        asyncio.run(asyncio.wait_for(scene(site), SCENE_S))
+
+
+# Who may connect
+
+
+ORIGINS = Origins("0.0.0.0", ["https://demo.example", "http://demo.example:9000/"], True, ["proxied.example"])
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:8080", "127.0.0.1", "[::1]:8080", "192.0.2.7:80", "PROXIED.example", "demo.example"]
+)
+def test_names_of_ours_and_addresses_are_known(host):
+    assert ORIGINS.knows_host(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8080",
+        "",
+        "localhost.evil.example",
+        "a b",
+        "127.0.0.1.evil.example",
+        "[::1",
+        "localhost:x",
+    ],
+)
+def test_other_names_are_not_known(host):
+    assert not ORIGINS.knows_host(host)
+
+
+def test_more_viewers_than_allowed_are_refused_with_a_clear_status(tmp_path):
+    with engine_site(tmp_path, "--max-viewers", 3) as site:
+
+        async def scene():
+            tries = await asyncio.gather(*(connect(site.port) for _ in range(8)), return_exceptions=True)
+            errors = [each for each in tries if isinstance(each, Exception)]
+            assert len(errors) == 5
+            for error in errors:
+                assert isinstance(error, tornado.httpclient.HTTPClientError)
+                assert error.code == 503
+            assert health(site.port)["viewers"] == 3
+            assert health(site.port)["refused"] == {"http 503": 5}
+            for each in tries:
+                if each not in errors:
+                    each.close()
+            wait_until(lambda: health(site.port)["viewers"] == 0, ANSWER_S, site.log)
+            (await connect(site.port)).close()
+
+        asyncio.run(asyncio.wait_for(scene(), SCENE_S))
+
+
+def test_refusals_of_a_host_are_one_line_a_minute_and_all_of_them_are_counted(tmp_path):
+    with engine_site(tmp_path) as site:
+
+        async def scene():
+            for _ in range(20):
+                async with bare(site.port) as attacker:
+                    await attacker.send(encode((1, 1), (2, b"\xff\xfe"), (8, b"")))
+                    assert await attacker.closed() == 1008
+
+        asyncio.run(asyncio.wait_for(scene(), SCENE_S))
+        assert site.health()["refused"] == {"request": 20}
+        assert site.log().count("refused: ") == 1
+        assert "protobuf" not in site.log()
+
+
+# By chance
+
+
+def test_generated_expressions_and_requests(site):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    asked = {"expressions": 0, "requests": 0}
+
+    async def expressions(count):
+        async with bare(site.port) as one:
+            for _ in range(count):
+                text = generated.expression(chance)
+                assert await one.request("table_validate_expr", TABLE, pb.Expressions(column_to_expr={"e": text}))
+                asked["expressions"] += 1
+
+    async def views(count):
+        async with bare(site.port) as one:
+            while asked["requests"] < count:
+                content = pb.MakeView(view_id="view", config=generated.config(chance))
+                assert await one.request("table_make_view", TABLE, content)
+                kinds = [*requests.READS, *requests.TOGGLES, *requests.OF_VIEWS]
+                for kind in chance.sample(kinds, 5):
+                    assert await one.request(kind, "view", generated.content(chance, kind))
+                    asked["requests"] += 1
+                await one.request("view_delete", "view")
+
+    async def scene(_):
+        count = int(20_000 * AMOUNT)
+        await asyncio.gather(*(expressions(count // 4) for _ in range(4)), *(views(count) for _ in range(4)))
+        assert min(asked.values()) >= count // 4 * 4
+        assert sum((await asyncio.to_thread(site.health))["restarts"].values()) == 0
+
+    beside_an_honest_viewer(site, scene)
+
+
+def test_random_views_and_reads_of_three_clients_take_no_memory_for_good(site):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    until = time.monotonic() + 60 * max(AMOUNT, 0.05)
+
+    async def client():
+        async with bare(site.port) as one:
+            while time.monotonic() < until:
+                content = pb.MakeView(view_id="view", config=generated.config(chance))
+                await one.request("table_make_view", TABLE, content)
+                await one.request(chance.choice(list(requests.READS)), "view")
+                await one.request("view_delete", "view")
+
+    async def scene(_):
+        await asyncio.gather(*(client() for _ in range(3)))
+        assert resident_mb(site.health()["pid"]) < 400
+
+    beside_an_honest_viewer(site, scene)
+
+
+def test_pages_that_open_at_once_again_and_again(site):
+    prices = {
+        "group_by": ["second"],
+        "split_by": ["ticker"],
+        "columns": ["close"],
+        "aggregates": {"close": "last"},
+        "expressions": {"second": "bucket(\"timestamp\", '1s')"},
+        "filter": [["ticker", "in", ["AAPL.N", "AMZN.N", "NVDA.N", "TSLA.N"]]],
+    }
+
+    async def page():
+        async with viewer(site.port) as table:
+            view = await table.view(**prices)
+            with contextlib.suppress(perspective.PerspectiveError):
+                await view.to_arrow()
+
+    async def scene(_):
+        for _ in range(max(int(50 * AMOUNT), 2)):
+            await asyncio.gather(*(page() for _ in range(20)))
+        assert sum((await asyncio.to_thread(site.health))["restarts"].values()) == 0
+
+    beside_an_honest_viewer(site, scene)
+
+
+def test_the_bounds_of_reads_leave_room_for_the_default_limit():
+    whole = pb.Dimensions(num_view_rows=20_000, num_view_columns=15)
+    for kind, content in requests.READS.items():
+        costs.bounded(kind, content(), whole)
