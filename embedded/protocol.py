@@ -57,7 +57,7 @@ def decode_bind(message, tags, columns):
 
 def bound_tables(part, tags, columns):
     total, count, tag_count, column_count, *starts = struct.unpack_from("<Iiii3I", part)
-    if total != len(part) or count < 1 or not starts[2]:
+    if total != len(part) or not 0 < count < total or not starts[2]:
         raise ValueError
     if starts[1] and tag_count != len(tags) or column_count != len(columns):
         raise TDengineError(0xFFFF, "stmt column count not match")

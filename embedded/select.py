@@ -15,6 +15,7 @@ CLAUSES = ("from", "where", "interval", "group", "order", "limit", "as", "asc", 
 WORDS = ("and", "or", "not", "is", "null", "in", "between", "true", "false")
 SIGNS = ("=", "<>", "!=", "<", "<=", ">", ">=", "(", ")", ",")
 CAST_TYPES = {"bigint": "BIGINT", "double": "DOUBLE", "varbinary": "BLOB"}
+DEEPEST, LONGEST = 50, 4096  # parentheses in each other; words of an expression, elements of a list
 ROWS_PER_BLOCK = 4096
 
 
@@ -74,7 +75,7 @@ class Select:
 
     def several(self, element):
         elements = [element()]
-        while self.parser.accept(","):
+        while self.parser.accept(",") and len(elements) <= LONGEST:
             elements.append(element())
         return elements
 
@@ -142,6 +143,8 @@ class Select:
         """An Expression, up to a comma or a word that begins something else. Values are put in parentheses."""
         parser, start, sql, depth, column = self.parser, self.parser.token, [], 0, None
         while not self.is_at_end(depth):
+            if depth > DEEPEST or len(sql) > LONGEST:
+                raise parser.refused(parser.tokens[0])
             if (moment := parser.time(self.now)) is not None:
                 self.has_now, column = True, Column("", TIMESTAMP)
                 sql.append(f"({moment // self.units}::BIGINT)")

@@ -10,8 +10,8 @@ import sys
 import time
 
 import pytest
-from chain import Chain, Database, sent, stop_producers
-from helpers import ROOT, wait_until
+from chain import Chain, Database, listens, sent, stop_producers
+from helpers import ROOT, free_port, wait_until
 from stand_in import Client, StandIn, memory_mb, raw
 
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -220,7 +220,11 @@ def test_databases_tables_tags_and_precisions_are_there_after_a_restart(stand_in
         "CREATE STABLE d.m (ts TIMESTAMP, x INT) TAGS (g INT, loc NCHAR(4))",
         "CREATE TABLE d.empty USING d.m TAGS (7, NULL)",
         "INSERT INTO d.s1 USING d.m TAGS (1, '日本') VALUES (NOW, 1)",
-        "INSERT INTO d.`T x` VALUES (1795411690000000, 'é', 'ab')",
+        "INSERT INTO d.`T x` VALUES (1795411690000000, 'é', '\\xff')",
+        "ALTER TABLE d.`T x` ADD COLUMN x DECIMAL(20, 4)",
+        "ALTER TABLE d.`T x` DROP COLUMN c",
+        "CREATE TABLE d.k (ts TIMESTAMP, id INT PRIMARY KEY, v FLOAT)",
+        "CREATE TOPIC kept AS SELECT x FROM d.m",
         "CREATE DATABASE gone",
     ]
     for text in steps:
@@ -228,6 +232,7 @@ def test_databases_tables_tags_and_precisions_are_there_after_a_restart(stand_in
     client.sql("DROP DATABASE gone")
     questions = [
         "SHOW DATABASES",
+        "SHOW TOPICS",
         "SELECT name, `precision` FROM information_schema.ins_databases",
         "DESCRIBE d.`T x`",
         "SELECT CAST(ts AS BIGINT), `A b` FROM d.`T x`",
@@ -240,6 +245,7 @@ def test_databases_tables_tags_and_precisions_are_there_after_a_restart(stand_in
     stand_in.start()
     client = connect(stand_in)
     assert [client.sql(text) for text in questions] == before
+    assert client.sql("INSERT INTO d.k VALUES (1795411690000000, 1, 1) (1795411690000000, 2, 2)") == 2
     assert client.sql("INSERT INTO d.s1 VALUES (NOW - 101d, 1)") == "0x060B Timestamp data out of range"
     assert (
         client.sql("INSERT INTO d.`T x` VALUES (1795411690000000, NULL, NULL)") == 1
@@ -257,6 +263,8 @@ def limit_files(stand_in, size):
 PUT = """
 import os, time
 def put(rows=5000):
+    statement = c.stmt2_statement()
+    statement.prepare("INSERT INTO d.t VALUES (?, ?)")
     first = time.time_ns()
     columns = [
         taosws.nanos_timestamps_to_column(list(range(first, first + rows))),
@@ -273,8 +281,6 @@ def writer(stand_in, connect):
     client = connect(stand_in)
     client.sql("CREATE DATABASE d PRECISION 'ns'")
     client.sql("CREATE TABLE d.t (ts TIMESTAMP, a VARCHAR(80))")
-    client.call("statement = c.stmt2_statement()")
-    client.call("statement.prepare('INSERT INTO d.t VALUES (?, ?)')")
     client.call(PUT)
     return client
 
@@ -340,26 +346,70 @@ def test_the_producer_keeps_its_batches_while_the_disk_is_full(tmp_path):
         database.close()
 
 
+# What can't be said
+
+
+@pytest.mark.parametrize("redirected", ["2>/dev/full", ">/dev/full 2>&1", ">&- 2>&-", "| true"])
+def test_it_works_on_when_what_it_says_cannot_be_written(tmp_path, redirected):
+    port = free_port()
+    command = f"exec {sys.executable} -m embedded --port {port} --data {tmp_path / 'data'} {redirected}"
+    command = command.removeprefix("exec ") if "|" in redirected else command
+    popen = subprocess.Popen(["sh", "-c", command], cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: listens(port), 20, "the stand-in to listen")
+        with raw(port) as client:
+            assert client.query("CREATE DATABASE d")["code"] == 0
+            limited = [pid for pid in children_of(popen.pid) if "embedded" in command_line(pid)] or [popen.pid]
+            resource.prlimit(limited[0], resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+            wait_until(lambda: client.query(f"CREATE DATABASE d{time.time_ns()}")["code"] == 0x020D, 20, "a full disk")
+            resource.prlimit(limited[0], resource.RLIMIT_FSIZE, UNLIMITED)
+            wait_until(lambda: client.query("CREATE DATABASE IF NOT EXISTS e")["code"] == 0, 20, "an answer")
+        os.kill(limited[0], signal.SIGTERM)
+        assert popen.wait(10) == 0
+    finally:
+        popen.kill()
+        popen.wait()
+
+
+def command_line(pid):
+    return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def children_of(pid):
+    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+# Rows older than KEEP
+
+
+def test_rows_older_than_keep_are_deleted(stand_in, connect, tmp_path):
+    client = connect(stand_in)
+    client.sql("CREATE DATABASE d KEEP 1d DURATION 1h")
+    client.sql("CREATE TABLE d.t (ts TIMESTAMP, a INT)")
+    client.sql("INSERT INTO d.t VALUES (NOW - 86398s, 1) (NOW, 2)")
+    assert client.sql("SELECT COUNT(*) FROM d.t") == [[2]]
+    time.sleep(3)
+    stand_in.kill()  # then it deletes with the first insert, not once a minute
+    stand_in.start()
+    client = connect(stand_in)
+    client.sql("INSERT INTO d.t VALUES (NOW, 3)")
+    assert client.sql("SELECT a FROM d.t") == [[2], [3]]
+
+
 # Sizes
 
 
-def test_large_results_are_read_piece_by_piece(stand_in, connect):
-    client = connect(stand_in)
-    client.sql("CREATE DATABASE d PRECISION 'ns'")
-    client.sql("CREATE TABLE d.t (ts TIMESTAMP, a VARCHAR(80))")
-    client.call("statement = c.stmt2_statement()")
-    client.call("statement.prepare('INSERT INTO d.t VALUES (?, ?)')")
-    client.call(PUT)
+def test_large_results_are_read(stand_in, connect, writer):
     for _ in range(30):
-        assert client.call("put(10_000)") == 10_000
+        assert writer.call("put(10_000)") == 10_000
     before = memory_mb(stand_in.pid)
-    assert client.call("sum(1 for _ in c.query('SELECT * FROM d.t'))", timeout=60) == 300_000
-    assert client.call("len({row[0] for row in c.query('SELECT CAST(ts AS BIGINT) FROM d.t')})", timeout=60) == 300_000
-    assert memory_mb(stand_in.pid) - before < 200
+    assert writer.call("sum(1 for _ in c.query('SELECT * FROM d.t'))", timeout=60) == 300_000
+    assert writer.call("len({row[0] for row in c.query('SELECT CAST(ts AS BIGINT) FROM d.t')})", timeout=60) == 300_000
+    assert memory_mb(stand_in.pid) - before < 400
     # a result that nobody reads to its end, and one whose client is gone, hold up nobody
-    client.call("half = c.query('SELECT * FROM d.t'); next(iter(half))")
+    writer.call("half = c.query('SELECT * FROM d.t'); next(iter(half))")
     other = connect(stand_in)
     other.call("half = c.query('SELECT * FROM d.t'); next(iter(half))")
     other.close()
-    assert client.call("put(10_000)") == 10_000
-    assert client.sql("SELECT COUNT(*) FROM d.t") == [[310_000]]
+    assert writer.call("put(10_000)") == 10_000
+    assert writer.sql("SELECT COUNT(*) FROM d.t") == [[310_000]]
