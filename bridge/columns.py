@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 UNSHOWN = "(unshown values)"  # an extra column, there only when needed: how many of a row's values became null
+ROW = "(row)"  # an extra column, of sources whose rows can be told apart by nothing else
 UNITS_PER_S = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 INTEGERS = {
     "TINYINT": pa.int8(), "SMALLINT": pa.int16(), "INT": pa.int32(), "BIGINT": pa.int64(),

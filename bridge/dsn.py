@@ -6,11 +6,16 @@ import re
 import ssl
 import urllib.parse
 
-TDENGINE = "ws://root:taosdata@localhost:6041"
+TDENGINE, CLICKHOUSE = "ws://root:taosdata@localhost:6041", "clickhouse://default@localhost:8123"
 READ_TIMEOUT_S = 6  # a reply that takes longer is a failure; longer than an election in a cluster would be too long
 # as TDengine's documentation writes them: taosws://, taos+ws://
 SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss", "taosws": "ws", "taoswss": "wss"}
 SCHEMES |= {"taos+ws": "ws", "taos+wss": "wss", "taosws+ws": "ws", "taosws+wss": "wss"}
+CLICKHOUSE_SCHEMES = {"http", "https", "clickhouse", "clickhouses", "clickhousedb", "clickhousedbs"}
+CLICKHOUSE_SCHEMES |= {f"{scheme}+{way}" for scheme in ("clickhouse", "clickhousedb") for way in ("http", "https")}
+# what clickhouse-connect takes from other parts of a DSN, or can't take as text
+NO_OPTIONS = {"host", "port", "user", "user_name", "username", "password", "database", "interface", "dsn", "settings"}
+NO_OPTIONS |= {"headers", "pool_mgr", "token_provider", "dedicated_pool"}
 HOST = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:([0-9]{1,5}))?")
 
 
@@ -34,8 +39,10 @@ class Dsn:
         return " ".join(text.split())
 
 
-def split(text, schemes, example, password_file=None):
+def split(text, schemes, example, password_file=None, user="root"):
     """The parts of a DSN as urllib's SplitResult, and its secrets; Invalid when host or port is none.
+
+    user: whose password the file holds, when the DSN names nobody.
 
     Checked before anything is shown: with a "#" or "/" in a password its first half would pass for the host.
     """
@@ -45,9 +52,9 @@ def split(text, schemes, example, password_file=None):
         secrets = [parts.password or "", urllib.parse.unquote(parts.password or "")]
     except ValueError:
         raise invalid from None
-    user, _, hosts = parts.netloc.rpartition("@")
+    login, _, hosts = parts.netloc.rpartition("@")
     matches = [HOST.fullmatch(host) for host in hosts.split(",")]
-    if parts.scheme not in schemes or "#" in text or "@" in parts.path + parts.query + user or not all(matches):
+    if parts.scheme not in schemes or "#" in text or "@" in parts.path + parts.query + login or not all(matches):
         raise invalid
     if not all(0 < int(match[4] or 1) < 65536 for match in matches):
         raise invalid
@@ -57,9 +64,9 @@ def split(text, schemes, example, password_file=None):
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8"
             raise Invalid(f"can't read the password file {password_file}: {reason}") from None
-        user = f"{parts.username or 'root'}:{urllib.parse.quote(password, safe='')}"
+        login = f"{parts.username or user}:{urllib.parse.quote(password, safe='')}"
         secrets += [password, urllib.parse.quote(password, safe="")]
-        parts = parts._replace(netloc=f"{user}@{hosts}")
+        parts = parts._replace(netloc=f"{login}@{hosts}")
     secrets += [value for name, value in urllib.parse.parse_qsl(parts.query) if "token" in name or "pass" in name]
     return parts, tuple(sorted({secret for secret in secrets if len(secret) > 2}, key=len, reverse=True))
 
@@ -80,3 +87,16 @@ def tdengine(text, password_file=None):
     url = parts._replace(scheme=scheme, path="", query=urllib.parse.urlencode(limits | given)).geturl()
     hosts = parts.netloc.rpartition("@")[2]
     return Dsn(url, f"{scheme}://{hosts}", urllib.parse.unquote(parts.path.strip("/")), secrets)
+
+
+def clickhouse(text, password_file=None):
+    """A Dsn for clickhouse-connect; what is in its query are options of the client or settings of ClickHouse."""
+    parts, secrets = split(
+        text, CLICKHOUSE_SCHEMES, "clickhouse://USER:PASSWORD@HOST:8123", password_file, user="default"
+    )
+    hosts = parts.netloc.rpartition("@")[2]
+    unusable = NO_OPTIONS.intersection(dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True)))
+    if unusable or "," in hosts:
+        raise Invalid(f"it can't have {'the option ' + min(unusable) if unusable else 'several hosts'}")
+    database = urllib.parse.unquote(parts.path.strip("/"))
+    return Dsn(parts._replace(path="").geturl(), f"{parts.scheme}://{hosts}", database, secrets)

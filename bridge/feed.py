@@ -13,7 +13,7 @@ import time
 
 import pyarrow as pa
 
-from .columns import UNSHOWN, perspective_type, to_ipc
+from .columns import ROW, UNSHOWN, perspective_type, to_ipc
 from .health import Counters
 from .late import Comparison
 from .shown import HOUR, Shown
@@ -25,7 +25,6 @@ COMPARE_S, DESCRIBE_S, RETRY_S = 1, 5, 0.5
 SWEEP_S = 2  # the counts by second of the newest hours are compared at least so often
 KNOWN_BY_SECOND_S = 20_000  # of the rows that are stored before the start; older ones are known by hour
 CELLS_AT_ONCE = 200_000  # rows times columns that one query of the past reads
-MASKED = ("0x0388", "0x2603", "0x0357", "0x0351")  # no such database or table, no access: waits for the user
 
 
 def until_in_step(interval_ms, lag_ms=60):
@@ -36,7 +35,7 @@ def until_in_step(interval_ms, lag_ms=60):
 class Feed:
     """Feeds one Perspective table with the rows of one table of a source, each once.
 
-    source: describes, reads and counts a table (tdengine.Table); read(source, where, limit): its newest rows as Arrow;
+    source: describes, reads and counts a table, as tdengine.Table; read(source, where, limit): its newest rows, Arrow;
     show(ipc_bytes): a coroutine function that puts rows into the Perspective table.
     """
 
@@ -82,10 +81,9 @@ class Feed:
         first = max(int(first * self.source.units_per_s), self.start * self.source.units_per_s)
         if self.newest is not None and started - self.late_at > LATE_S:
             first = max(first, self.newest)
-        column = self.source.time
         end = int((time.time() + self.offset_s + WINDOW_S) * self.source.units_per_s)
         self.shown.live = range(first // self.source.units_per_s - WINDOW_S, end // self.source.units_per_s + 1)
-        return f"{column} >= {first} AND {column} < {end}"
+        return self.source.within(first, end)
 
     async def begin(self):
         """Where the rows to be shown begin, and what is stored before that: those are not to be shown."""
@@ -116,15 +114,14 @@ class Feed:
         """Shows rows that are not shown yet, oldest first; when that fails they don't count as shown."""
         if not rows.num_rows:
             return
-        shown, columns, unshown = self.shown, rows, 0
-        if UNSHOWN in rows.column_names:
-            unshown = sum(rows.column(UNSHOWN).to_pylist())
-            columns = rows.drop_columns([UNSHOWN])
+        shown = self.shown
+        extra = [name for name in (UNSHOWN, ROW) if name in rows.column_names]
+        unshown = sum(rows.column(UNSHOWN).to_pylist()) if UNSHOWN in extra else 0
         async with self.turn:
             if shown is not self.shown:  # the table has changed meanwhile
                 return
             try:
-                await self.show(to_ipc(columns))
+                await self.show(to_ipc(rows.drop_columns(extra)))
             except BaseException:
                 shown.withdraw(rows)
                 raise
@@ -236,11 +233,11 @@ class Feed:
             yield
         except self.source.errors as error:
             reason = self.source.explain(error)
-            self.counters.waiting |= error.code in MASKED
+            self.counters.waiting |= error.waiting
             self.retry_at = time.monotonic() + RETRY_S
             if self.counters.failed(reason):
                 LOG.warning("%s: %s", self.source, reason)
-            if error.code == "0x2602":  # no such column: it was described before a change
+            if error.outdated:
                 self.described_at = 0.0
 
     async def refresh(self, drop):

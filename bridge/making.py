@@ -7,6 +7,7 @@ import re
 import time
 
 from . import columns as col
+from .outbox import Refused
 from .subscription import topic_of
 from .tdengine import words
 
@@ -82,15 +83,15 @@ def outbox_options(args):
 
     def explain(text):
         if re.search("0x0357|0x0351", text):
-            return (
+            return Refused(
                 f"{args.dsn.shown} refuses this user or password ({text}): check --dsn, TDENGINE_DSN or --password-file"
             )
         if "certificate" in text or "tls_" in text:
-            return f"can't trust {args.dsn.shown} ({text}): name your CA's file in the DSN, as ?tls_ca=ca.pem"
+            return Refused(f"can't trust {args.dsn.shown} ({text}): name your CA's file in the DSN, as ?tls_ca=ca.pem")
         if " has other columns: " in text:
-            return f"{text}; --reset makes the table anew, --database NAME uses another one"
+            return Refused(f"{text}; --reset makes the table anew, --database NAME uses another one")
         if text.startswith("--reset: "):
-            return text
+            return Refused(text)
         return None
 
     return {

@@ -6,7 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 CONTENT_TYPE = exposition.CONTENT_TYPE_LATEST
 COUNTERS = {
     "rows": "Rows shown since the start",
-    "missed_rows": "Rows that TDengine holds and that were not shown",
+    "missed_rows": "Rows that the database holds and that were not shown",
     "unshown_values": "Values that are not of their column's type, shown as null",
     "polls": "Queries for new rows",
     "failed_polls": "Queries for new rows that failed",

@@ -10,6 +10,11 @@ import sys
 
 from . import VERSION, dsn
 
+INSTALL = "run ./install.sh, then `source venv/bin/activate`"
+# the environment's variable that may hold the DSN, the DSN otherwise, how to parse it
+TDENGINE = ("TDENGINE_DSN", dsn.TDENGINE, dsn.tdengine)
+CLICKHOUSE = ("CLICKHOUSE_DSN", dsn.CLICKHOUSE, dsn.clickhouse)
+
 
 class Parser(argparse.ArgumentParser):
     """Reports a wrong flag in one line."""
@@ -23,13 +28,13 @@ class Parser(argparse.ArgumentParser):
 
 
 @contextlib.contextmanager
-def needs():
+def needs(install=INSTALL):
     """Around imports of packages: one that is missing is reported in one line, without a traceback."""
     try:
         yield
     except ImportError as error:
         name = pathlib.Path(sys.argv[0]).name
-        sys.exit(f"{name}: {error}: run ./install.sh, then `source venv/bin/activate` (this is {sys.executable})")
+        sys.exit(f"{name}: {error}: {install} (this is {sys.executable})")
 
 
 def whole_number(least, most=10**9):
@@ -67,8 +72,8 @@ def prefix(text):
     return text.rstrip("/")
 
 
-def add_database(parser, variable, default):
-    add = parser.add_argument
+def add_database(parser, kind):
+    add, (variable, default, _) = parser.add_argument, kind
     add("--dsn", default=os.environ.get(variable) or default, help=f"default: ${variable} or {default}")
     add("--password-file", metavar="FILE", help="holds the password for the DSN, which then needs none")
     add("--database", type=name, metavar="NAME", help="default: the DSN's, or else the dataset's own")
@@ -126,25 +131,25 @@ def check_tls(parser, args):
             parser.error(f"--certfile or --keyfile can't be used: {error}")
 
 
-def producer(doc, datasets, argv=None):
-    """TDengine's producer: dsn, dataset, database, table, ..."""
+def producer(doc, datasets, kind=TDENGINE, argv=None):
+    """A producer's: dsn, dataset, database, table, ... datasets: {name: what has a `database` and a `table`}."""
     parser = Parser(doc)
     parser.add_argument("--dataset", choices=list(datasets), default="stocks", help="which rows (default: stocks)")
-    add_database(parser, "TDENGINE_DSN", dsn.TDENGINE)
-    parser.add_argument(
-        "--database-options", default="", metavar="TEXT", help="of CREATE DATABASE, as 'VGROUPS 3 REPLICA 3 KEEP 30d'"
-    )
+    add_database(parser, kind)
+    if kind is TDENGINE:
+        text = "of CREATE DATABASE, as 'VGROUPS 3 REPLICA 3 KEEP 30d'"
+        parser.add_argument("--database-options", default="", metavar="TEXT", help=text)
     add_producer(parser)
     args = parser.parse_args(argv)
-    check_dsn(parser, args, dsn.tdengine)
+    check_dsn(parser, args, kind[2])
     if args.backlog < args.rows:
         parser.error("--backlog must hold at least one batch of --rows")
     args.table, args.database = datasets[args.dataset].table, args.database or datasets[args.dataset].database
     return args
 
 
-def server(doc, datasets, argv=None):
-    """TDengine's server: dsn, source, tables as [(database, table, title or None, dataset or None)], ...
+def server(doc, datasets, kind=TDENGINE, argv=None):
+    """A server's: dsn, source, tables as [(database, table, title or None, dataset or None)], ...
 
     datasets: {name: (database, table, title)}.
     """
@@ -155,16 +160,13 @@ def server(doc, datasets, argv=None):
     parser.add_argument(
         "--table", action="append", default=[], metavar="DB.TABLE", help="a table of your own; may be repeated"
     )
-    add_database(parser, "TDENGINE_DSN", dsn.TDENGINE)
-    parser.add_argument(
-        "--source",
-        choices=["poll", "subscribe"],
-        default="poll",
-        help="poll for rows, or be pushed them (default: poll)",
-    )
+    add_database(parser, kind)
+    if kind is TDENGINE:
+        text = "poll for rows, or be pushed them (default: poll)"
+        parser.add_argument("--source", choices=["poll", "subscribe"], default="poll", help=text)
     add_server(parser)
     args = parser.parse_args(argv)
-    check_dsn(parser, args, dsn.tdengine)
+    check_dsn(parser, args, kind[2])
     check_tls(parser, args)
     chosen = datasets if args.dataset == "all" else [args.dataset] if args.dataset else [] if args.table else ["stocks"]
     args.tables = [(args.database or datasets[each][0], *datasets[each][1:], each) for each in chosen]

@@ -35,7 +35,7 @@ class Refused(Exception):
 class Outbox:
     """Sends batches in order, from a thread, one call at a time.
 
-    explain(text): a line for the user when trying again can't help, else None. too_old(text): whether the database
+    explain(text): a Refused when trying again can't help, else None. too_old(text): whether the database
     refuses rows because of their age: then the batch is dropped, and counted. once: (function, arguments) to be called
     in the child before the first connect.
     """
@@ -62,7 +62,7 @@ class Outbox:
         self.batches = self.rows = self.retries = self.dropped_rows = 0
         self.facts = self.failure = None
         self.connected = self.waiting = self.closed = False
-        self.at_once = ROWS_AT_ONCE
+        self.at_once, self.in_hand = ROWS_AT_ONCE, 0
         self.said_at, self.said_rows = time.monotonic(), 0
         self.thread = threading.Thread(target=self.run, daemon=True)
 
@@ -148,10 +148,14 @@ class Outbox:
                 time.sleep(RETRY_S)
 
     def oldest(self):
-        """The batches that go into one call, as parts of at most ROWS_AT_ONCE rows: after a pause many at once."""
+        """The batches that go into one call, as parts of at most ROWS_AT_ONCE rows: after a pause many at once.
+
+        What may be stored, because a call failed, makes the same parts again: a database may know them by that.
+        """
         count, rows = 0, 0
         for size, _ in self.kept:
-            if count and rows + size > self.at_once:
+            full = count == self.in_hand if self.in_hand else count and rows + size > self.at_once
+            if full:
                 break
             count, rows = count + 1, rows + size
         batches = [batch for _, batch in list(self.kept)[:count]]
@@ -181,6 +185,7 @@ class Outbox:
         return failure
 
     def send(self, count, parts):
+        self.in_hand = count
         for k in range(0, len(parts), PARTS_AT_ONCE):  # a call must end within the child's limit
             _, failure = self.call(_send, self.insert, parts[k : k + PARTS_AT_ONCE])
             if failure:
@@ -192,6 +197,7 @@ class Outbox:
 
     def discard(self, count):
         with self.changed:
+            self.in_hand = 0
             rows = sum(self.kept.popleft()[0] for _ in range(count))
             self.kept_rows -= rows
         return rows
@@ -200,14 +206,14 @@ class Outbox:
         self.connected = False
         if self.too_old and count and self.too_old(failure):
             if count > 1:
-                self.at_once = 1  # which of them it is, is found one by one
+                self.at_once, self.in_hand = 1, 0  # which of them it is, is found one by one
             else:
                 rows = self.discard(1)
                 self.dropped_rows += rows
                 say(f"{rows:,} rows dropped: older than {self.server} keeps rows ({failure})")
             return
-        if line := self.explain and self.explain(failure):
-            self.failure = Refused(line)
+        if refused := self.explain and self.explain(failure):
+            self.failure = refused
             return
         self.retries += 1
         if not self.waiting:

@@ -12,16 +12,22 @@ from .child import Child, Lost
 
 ROWS_AT_ONCE = 4096  # TDengine's block
 TRANSPORT = ("0xE0", "0xe0")  # taosws' own codes: no connection, no reply; all others are TDengine's answers
+WAITING = ("0x0388", "0x2603", "0x0357", "0x0351")  # no such database or table, no access
 
 
 class Error(Exception):
-    """What TDengine answered, or that it could not be reached: `code` as "0x2603" or "", `away` when unreachable."""
+    """What TDengine answered, or that it could not be reached: `code` as "0x2603" or "", `away` when unreachable.
+
+    waiting: nothing can be read until a user has done something; outdated: the table was described before a change.
+    """
 
     def __init__(self, text):
         code = re.search(r"0x[0-9A-Fa-f]{4}", text)
         super().__init__(words(text))
         self.code = code[0] if code else ""
         self.away = self.code.startswith(TRANSPORT) or not self.code
+        self.waiting = self.code in WAITING
+        self.outdated = self.code == "0x2602"  # no such column
 
 
 def words(text):
@@ -105,11 +111,14 @@ class Table:
         ((now,),) = await self.reader.query("SELECT CAST(NOW() AS BIGINT)")  # of no table: in milliseconds
         return now / 1000
 
+    def within(self, first=None, end=None):
+        """A condition: first <= time < end, both in the table's units or None."""
+        bounds = [f"{self.time} {sign} {at}" for sign, at in ((">=", first), ("<", end)) if at is not None]
+        return " AND ".join(bounds) or f"{self.time} IS NOT NULL"
+
     def between(self, first=None, end=None):
         """A condition: first <= time < end, both whole seconds or None."""
-        bounds = [f"{self.time} {sign} {int(at) * self.units_per_s}"
-                  for sign, at in ((">=", first), ("<", end)) if at is not None]  # fmt: skip
-        return " AND ".join(bounds) or f"{self.time} IS NOT NULL"
+        return self.within(*(at if at is None else int(at) * self.units_per_s for at in (first, end)))
 
     async def count(self, first=None, end=None):
         """How many rows are stored with first <= time < end."""

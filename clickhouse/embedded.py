@@ -7,7 +7,6 @@ It serves user `default` without a password. Left out, compared with a server: s
 one request, files, results while they are made, and every port but this one.
 """
 
-import argparse
 import asyncio
 import base64
 import concurrent.futures
@@ -28,15 +27,19 @@ import time
 import urllib.parse
 import uuid
 
-import chdb
-import lz4.frame
-import tornado.httpserver
-import tornado.netutil
-import tornado.web
-from backports import zstd
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # the project's folder, where bridge/ is
+from bridge import options, report
 
-HERE = pathlib.Path(__file__).resolve().parent
+with options.needs("run ./run.sh once, then `source venv/bin/activate`"):
+    import chdb
+    import lz4.frame
+    import tornado.httpserver
+    import tornado.netutil
+    import tornado.web
+    from backports import zstd
+
 LOG = logging.getLogger("embedded")
+DATA = pathlib.Path(__file__).resolve().parent / ".data"
 MAX_BODY = 512 * 1024 * 1024  # bytes of one request
 THREADS = 4  # statements that run at once
 CLOSE_S = 3  # for statements that still run when we end
@@ -114,12 +117,10 @@ class Engine:
     def __init__(self, folder, incoming):
         self.folder, self.incoming = str(folder), incoming
         self.held = chdb.connect(self.folder)  # the engine stays while a connection does
-        self.version, self.timezone = self.query(self.held, "SELECT version(), timezone()").decode().split()
+        found = self.query(self.held, "SELECT version(), timezone()")
+        self.version, self.timezone = found.bytes().decode().split()
 
-    def query(self, connection, *statement):
-        return self.result(connection, *statement).bytes()
-
-    def result(self, connection, sql, fmt="TabSeparated", params=None):
+    def query(self, connection, sql, fmt="TabSeparated", params=None):
         try:
             return connection.query(sql, fmt, params=params or {})
         except Exception as error:  # chdb has several classes for what the engine says
@@ -145,7 +146,7 @@ class Engine:
 
     def run(self, sql, fmt, params, *context):
         with self.connection(*context) as connection:
-            return self.query(connection, sql, fmt, params)
+            return self.query(connection, sql, fmt, params).bytes()
 
     def insert(self, sql, fmt, data, *context):
         """Rows written of an INSERT ... FORMAT `fmt`; by way of a file, as chdb takes SQL only as text."""
@@ -153,7 +154,7 @@ class Engine:
             file.write(data)
             file.flush()
             path = quoted(file.name)
-            return self.result(connection, f"{sql} FROM INFILE {path} FORMAT {fmt}").rows_written()
+            return self.query(connection, f"{sql} FROM INFILE {path} FORMAT {fmt}").rows_read()
 
 
 def quoted(text, quote="'"):
@@ -280,17 +281,6 @@ class Handler(tornado.web.RequestHandler):
         self.set_header("X-ClickHouse-Summary", json.dumps({name: str(count) for name, count in summary.items()}))
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message} (--help tells more)\n")
-
-
-def port(text):
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 to 65535")
-    return int(text)
-
-
 def lock(folder):
     """Holds the data folder for this process: two engines on one folder would damage it. OSError when it can't be."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -335,35 +325,31 @@ async def serve(args):
 
 
 def main():
-    parser = Parser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--port", type=port, default=8123, metavar="P", help="on 127.0.0.1 (default: 8123)")
-    parser.add_argument(
-        "--data", type=pathlib.Path, default=HERE / ".data", metavar="FOLDER", help="default: .data here"
-    )
+    parser = options.Parser(__doc__)
+    number = options.whole_number(0, 65535)
+    parser.add_argument("--port", type=number, default=8123, metavar="P", help="on 127.0.0.1 (default: 8123)")
+    parser.add_argument("--data", type=pathlib.Path, default=DATA, metavar="FOLDER", help="default: .data here")
     args = parser.parse_args()
-    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    report.log_to_stderr("info")
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
+    failure = None
     try:
         held = lock(args.data)
     except BlockingIOError:
-        print(f"embedded.py: another process holds {args.data}: end it, or choose another --data", file=sys.stderr)
-        return 1
+        failure = f"another process holds {args.data}: end it, or choose another --data"
     except OSError as error:
-        print(f"embedded.py: can't use {args.data} ({error.strerror}): choose another --data", file=sys.stderr)
-        return 1
-    status, said = 1, ""
-    try:
-        asyncio.run(serve(args))
-        status = 0
-    except OSError as error:
-        said = f"can't listen on port {args.port} ({error.strerror}): choose another --port"
-    except (EngineError, RuntimeError) as error:  # RuntimeError: chdb's
-        said = f"can't open {args.data} ({' '.join(str(error).split())[:200]}): choose another --data"
-    if said:
-        print(f"embedded.py: {said}", file=sys.stderr)
-    held.close()
-    sys.stderr.flush()
-    os._exit(status)  # the engine's threads end badly when the interpreter takes them down
+        failure = f"can't use {args.data} ({error.strerror}): choose another --data"
+    else:
+        try:
+            asyncio.run(serve(args))
+        except OSError as error:
+            failure = f"can't listen on port {args.port} ({error.strerror}): choose another --port"
+        except (EngineError, RuntimeError) as error:  # RuntimeError: chdb's
+            failure = f"can't open {args.data} ({' '.join(str(error).split())[:200]}): choose another --data"
+        held.close()
+    if failure:
+        report.say(f"embedded.py: {failure}")
+    os._exit(1 if failure else 0)  # the engine's threads end badly when the interpreter takes them down
 
 
 if __name__ == "__main__":

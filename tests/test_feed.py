@@ -41,13 +41,14 @@ class MemorySource:
     def between(self, first=None, end=None):
         return (first if first is None else first * UNITS, end if end is None else end * UNITS)
 
+    def within(self, first, end):
+        return first, end
+
     def matching(self, first, end):
         self.check()
         return [key for key in self.rows if (first is None or key[0] >= first) and (end is None or key[0] < end)]
 
     async def read(self, _, where, limit):
-        if isinstance(where, str):  # a tick's: "ts >= 1 AND ts < 2"
-            where = [int(part.split()[-1]) for part in where.split(" AND ")]
         await asyncio.sleep(0)
         keys = sorted(self.matching(*where), reverse=True)[:limit]
         times, devices = zip(*keys, strict=True) if keys else ((), ())

@@ -1,0 +1,1 @@
+"""The demo with ClickHouse; see README.md in this folder."""
