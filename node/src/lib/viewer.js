@@ -1,9 +1,10 @@
 /** One viewer: its views, which it may share with others, and its subscriptions. */
 
-import { head, Invalid, make, SUBSCRIBE, TOGGLES, tail, UNSUBSCRIBE } from "./requests.js";
+import { head, Invalid, make, pb, SUBSCRIBE, TOGGLES, tail, UNSUBSCRIBE } from "./requests.js";
 
 const MAX_VIEWS = 32;
 const MAX_SUBSCRIPTIONS = 128;
+const ViewConfig = pb("ViewConfig");
 const NO_PORT = make("Port", { port_id: 1 });
 const NOTHING = Buffer.alloc(0);
 let viewers = 0;
@@ -48,10 +49,10 @@ export class Viewer {
     return this.views.get(name) ?? fail("There is no such view.");
   }
 
-  async makeView({ kind, entity: table, content: { view_id: name, config } }) {
+  async makeView({ kind, entity: table, content: { view_id: name, config: given } }) {
+    const config = given ?? ViewConfig.create();
     if (!name || this.views.has(name)) fail("A view needs a name of its own.");
     if (this.views.size >= MAX_VIEWS) fail(`There are ${MAX_VIEWS} views already.`);
-    if (!config) fail("A view needs a description.");
     this.tables.add(table);
     this.views.set(name, { view: await this.shared.join(table, config, this.charge), config });
     return tail(kind, make("MakeView", { view_id: name }));
