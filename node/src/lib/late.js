@@ -1,0 +1,109 @@
+/** Which seconds hold more rows, or fewer, than were shown: by comparing counts, by hour first and then by second. */
+
+import { HOUR, hourOf } from "./shown.js";
+
+const SWEPT_HOURS = 3; // the newest, whose counts by second are compared also when those by hour are right
+
+/**
+ * One comparison of what a source stores with what was shown, outside the `live` seconds [first, end].
+ *
+ * In those, rows come and are read just now; each is compared when it has left them. Counts of what was shown are taken
+ * before the source is queried: rows that are shown meanwhile must not pass for rows that are gone.
+ */
+export class Comparison {
+  constructor(source, shown, live) {
+    Object.assign(this, { source, shown, live });
+    this.more = new Map(); // second: {stored, more: how many of them were not shown}
+    this.fewer = new Map(); // second: stored
+    this.hours = new Map(); // hour: how many rows more, or fewer, in hours where the seconds of rows are not known
+  }
+
+  /** Fills more, fewer and hours; isSweep: look at the newest hours by second, even if their counts are right. */
+  async run(isSweep) {
+    const [first, end] = this.live;
+    for (const bounds of [
+      [null, first],
+      [end, null],
+    ]) {
+      const expected = this.expected(...bounds);
+      const sum = [...expected.values()].reduce((all, rows) => all + rows, 0);
+      if (isSweep || (await this.source.count(...bounds)) !== sum) await this.compareHours(bounds, expected, isSweep);
+    }
+  }
+
+  /** Map of hour to rows expected in it with first <= second < end; one of both is null. */
+  expected(first, end) {
+    const edge = first ?? end;
+    const hours = new Map();
+    for (const [hour, rows] of this.shown.hours) {
+      let expected = rows;
+      if (hour === hourOf(edge)) {
+        let behind = 0; // of the hour at the edge only a part
+        for (let second = edge; second < (hour + 1) * HOUR; second++) behind += this.shown.expected(second);
+        expected = first === null ? rows - behind : behind;
+      } else if (hour < hourOf(edge) !== (first === null)) continue;
+      if (expected) hours.set(hour, expected);
+    }
+    return hours;
+  }
+
+  async compareHours(bounds, expected, isSweep) {
+    const stored = await this.source.counts(HOUR, ...bounds);
+    const hours = [...stored.keys(), ...expected.keys()];
+    const differ = new Set(hours.filter((hour) => (stored.get(hour) ?? 0) !== (expected.get(hour) ?? 0)));
+    if (isSweep) {
+      // an hour's count is right, too, when one row came late and another is gone
+      const known = [...new Set([...this.shown.seconds.keys()].map(hourOf))].sort((a, b) => b - a);
+      for (const hour of known.slice(0, SWEPT_HOURS)) differ.add(hour);
+    }
+    for (const hour of [...differ].sort((a, b) => b - a)) {
+      const first = Math.max(hour * HOUR, bounds[0] ?? Number.NEGATIVE_INFINITY);
+      const end = Math.min((hour + 1) * HOUR, bounds[1] ?? Number.POSITIVE_INFINITY);
+      if (first < end) await this.compareSeconds(hour, first, end);
+    }
+  }
+
+  async compareSeconds(hour, first, end) {
+    const { shown } = this;
+    const known = new Map();
+    for (let second = first; second < end; second++) {
+      const rows = shown.expected(second);
+      if (rows) known.set(second, rows);
+    }
+    let byHour = shown.byHour.get(hour) ?? 0;
+    const isByHour = byHour !== 0;
+    const stored = await this.source.counts(1, first, end);
+    for (const second of new Set([...stored.keys(), ...known.keys()])) {
+      const [rows, expected] = [stored.get(second) ?? 0, known.get(second) ?? 0];
+      // whatever is here is among the rows known by hour only
+      if (byHour && !shown.seconds.has(second)) byHour -= rows - expected;
+      else if (rows > expected) this.more.set(second, { stored: rows, more: rows - expected });
+      else if (rows < expected) this.fewer.set(second, rows);
+    }
+    if (isByHour && byHour) this.hours.set(hour, -byHour);
+  }
+
+  /** Whether a row of this second that was not shown can be told from those that were: all keys are known. */
+  isReadable(second) {
+    return !this.shown.counted.get(second) && !this.shown.byHour.get(hourOf(second));
+  }
+}
+
+/**
+ * [[first, end, rows]] of a Map of second to rows: seconds that are read together, at most `cells` rows at once.
+ *
+ * Oldest first, but the newest of all at the beginning: a Perspective table drops what was put into it first, so the
+ * past goes in from old to new, and only the rows that make the page show something at once come before.
+ */
+export function rangesOf(sizes, cells) {
+  const most = Math.max(cells, 1000);
+  const ranges = [];
+  for (const [second, size] of [...sizes].sort(([a], [b]) => a - b)) {
+    const last = ranges.at(-1);
+    if (last?.[1] === second && last[2] + size <= most) {
+      last[1] += 1;
+      last[2] += size;
+    } else ranges.push([second, second + 1, size]);
+  }
+  return [...ranges.slice(-1), ...ranges.slice(0, -1)];
+}

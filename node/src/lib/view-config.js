@@ -1,0 +1,91 @@
+/** What a view may be made of: columns, filters and aggregates that the engine knows. */
+
+import { COLUMN_TYPES, Invalid, pb } from "./requests.js";
+
+export const MAX_LEVELS = 8; // of groups, and of splits
+const MAX_ITEMS = 100; // columns, filters, sorts, aggregates, expressions, windows: of each
+const NULL_FILTERS = ["is null", "is not null"];
+const LIST_FILTERS = ["in", "not in"];
+const WINDOWS = "sum avg count min max stddev var lag lead diff rate ema".split(" ");
+const SORT_ORDERS = Object.values(pb("ViewConfig").lookup("SortOrder").values);
+
+/** Which filters and aggregates the engine knows for each type of column, of its answer to get_features. */
+export class Features {
+  constructor(body) {
+    const { filter_ops, aggregates } = pb("Features").decode(body);
+    const byType = (entries, of) => new Map(Object.entries(entries).map(([type, each]) => [Number(type), of(each)]));
+    this.filters = byType(filter_ops, ({ options }) => new Set(options));
+    this.aggregates = byType(
+      aggregates,
+      (each) => new Map(each.aggregates.map(({ name, args }) => [name, args.length])),
+    );
+  }
+}
+
+/**
+ * Throws Invalid for what the engine can't make a view of.
+ *
+ * columns are the table's, expressions those that the config adds: Maps of name to type. A filter for nulls gets the
+ * value that the engine wants to see.
+ */
+export function checkConfig(config, columns, expressions, features) {
+  let types = new Map([...columns, ...expressions]);
+  for (const what of ["group_by", "split_by"]) {
+    if (config[what].length > MAX_LEVELS) throw new Invalid(`${what}: at most ${MAX_LEVELS} levels.`);
+    for (const name of config[what]) known(name, types, what);
+  }
+  for (const what of ["filter", "sort", "expressions", "aggregates", "windows"]) {
+    if (Object.keys(config[what]).length > MAX_ITEMS) throw new Invalid(`${what}: at most ${MAX_ITEMS}.`);
+  }
+  for (const [name, window] of Object.entries(config.windows)) {
+    if (types.has(name) || !name) throw new Invalid(`window "${name}": there is a column of this name.`);
+    checkWindow(name, window, columns, types);
+  }
+  types = new Map([...types, ...Object.keys(config.windows).map((name) => [name, COLUMN_TYPES.FLOAT])]);
+  const shown = config.columns?.columns?.columns ?? [];
+  if (shown.length > MAX_ITEMS) throw new Invalid(`columns: at most ${MAX_ITEMS}.`);
+  for (const name of shown) known(name, types, "columns");
+  for (const { column, op } of config.sort) {
+    known(column, types, "sort");
+    if (!SORT_ORDERS.includes(op)) throw new Invalid("sort: this order is not known.");
+  }
+  if (config.group_by_depth > MAX_LEVELS) throw new Invalid(`group_by_depth: at most ${MAX_LEVELS}.`);
+  for (const each of config.filter) checkFilter(each, known(each.column, types, "filter"), features);
+  for (const [name, { aggregations }] of Object.entries(config.aggregates)) {
+    checkAggregate(name, aggregations, known(name, types, "aggregates"), types, features);
+  }
+}
+
+function known(name, types, what) {
+  if (!types.has(name)) throw new Invalid(`${what}: there is no column "${name}".`);
+  return types.get(name);
+}
+
+function checkFilter(each, type, features) {
+  const { column, op, value } = each;
+  if (!features.filters.get(type)?.has(op)) {
+    throw new Invalid(`filter "${column}": ${op || "nothing"} is no comparison for this column.`);
+  }
+  if (NULL_FILTERS.includes(op) && !value.length) each.value = [pb("Scalar").create({ null: 0 })];
+  if (!LIST_FILTERS.includes(op) && each.value.length !== 1)
+    throw new Invalid(`filter "${column}" ${op}: needs one value.`);
+  if (each.value.some((scalar) => !scalar.scalar)) throw new Invalid(`filter "${column}" ${op}: a value is missing.`);
+}
+
+function checkAggregate(name, [op, ...others], type, types, features) {
+  const arities = features.aggregates.get(type);
+  if (!arities?.has(op)) throw new Invalid(`aggregate of "${name}": ${op ?? "nothing"} is not known for this column.`);
+  if (others.length !== arities.get(op)) {
+    throw new Invalid(`aggregate of "${name}": ${op} needs ${arities.get(op)} more columns.`);
+  }
+  for (const other of others) known(other, types, `aggregate of "${name}"`);
+}
+
+function checkWindow(name, window, columns, types) {
+  const what = `window "${name}"`;
+  known(window.source, types, what);
+  if (!WINDOWS.includes(window.op)) throw new Invalid(`${what}: ${window.op || "nothing"} is not known.`);
+  for (const other of [...window.partition_by, ...(window.order_by ? [window.order_by.column] : [])]) {
+    known(other, columns, what);
+  }
+}
