@@ -47,7 +47,11 @@ class Statement1:
 
     def __init__(self, connection):
         self.statement, self.name, self.tags, self.views = connection.stmt2_statement(), "", None, []
-        self.prepare, self.close, self.affect_rows = self.statement.prepare, self.statement.close, self.statement.affect_rows
+        self.prepare, self.close, self.affect_rows = (
+            self.statement.prepare,
+            self.statement.close,
+            self.statement.affect_rows,
+        )
 
     def set_tbname_tags(self, name, tags):
         self.name, self.tags = name, tags

@@ -187,7 +187,20 @@ def raw(port, connected=True):
         client.close()
 
 
-TYPES = {1: "?", 2: "b", 3: "h", 4: "i", 5: "q", 6: "f", 7: "d", 9: "q", 11: "B", 12: "H", 13: "I", 14: "Q"}  # as struct has them
+TYPES = {
+    1: "?",
+    2: "b",
+    3: "h",
+    4: "i",
+    5: "q",
+    6: "f",
+    7: "d",
+    9: "q",
+    11: "B",
+    12: "H",
+    13: "I",
+    14: "Q",
+}  # as struct has them
 
 
 def decode_block(raw):

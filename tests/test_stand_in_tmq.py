@@ -149,7 +149,9 @@ def decode(message):
         columns = []
         for name, number, width in zip(names, numbers, widths, strict=True):
             columns.append(Column(name, BY_NUMBER[number], (width - 2) // (4 if number == 10 else 1)))
-        values = [[v.encode() if number == 8 and v else v for v in of] for number, of in zip(numbers, values, strict=True)]
+        values = [
+            [v.encode() if number == 8 and v else v for v in of] for number, of in zip(numbers, values, strict=True)
+        ]
         found.append((precision, columns, values))
     return found
 
