@@ -8,13 +8,30 @@ import duckdb
 from . import blocks, literals
 from .sources import blob, find_source
 from .sql import NANOSECONDS, lower_outside_quotes
-from .types import BY_DUCK, NCHAR, STAND_IN, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column, TDengineError
+from .types import (
+    BOOL,
+    BY_DUCK,
+    NCHAR,
+    SIMPLE,
+    STAND_IN,
+    TIMESTAMP,
+    UNITS_PER_S,
+    VARBINARY,
+    VARCHAR,
+    Column,
+    TDengineError,
+)
 
 AGGREGATES = {"count", "sum", "avg", "min", "max"}
 CLAUSES = ("from", "where", "interval", "group", "order", "limit", "as", "asc", "desc")
 WORDS = ("and", "or", "not", "is", "null", "in", "between", "true", "false")
 SIGNS = ("=", "<>", "!=", "<", "<=", ">", ">=", "(", ")", ",")
-CAST_TYPES = {"bigint": "BIGINT", "double": "DOUBLE", "varbinary": "BLOB"}
+WHOLE = {type.duck for type in SIMPLE if type.duck.endswith(("INT", "INTEGER", "BOOLEAN"))}
+CASTS = {
+    "bigint": ("BIGINT", WHOLE),
+    "double": ("DOUBLE", WHOLE | {"FLOAT", "DOUBLE"}),
+    "varbinary": ("BLOB", {"BLOB"}),
+}
 DEEPEST, LONGEST = 50, 4096  # parentheses in each other; words of an expression, elements of a list
 ROWS_PER_BLOCK = 4096
 
@@ -161,7 +178,10 @@ class Select:
             elif token.kind == "word" and token.value in WORDS:
                 sql.append(token.value.upper())
             elif token.kind == "word" and token.value == "as":
-                sql.append("AS " + CAST_TYPES[parser.one_of(*CAST_TYPES)])
+                target, sources = CASTS[parser.one_of(*CASTS)]
+                if column and column.type.duck not in sources:
+                    raise TDengineError(0x2802, "Invalid parameter data type : cast")
+                sql.append(f"AS {target}")
             elif token.kind == "word" and parser.is_next("("):
                 sql.append(self.function(token))
             elif token.kind in ("int", "float"):
@@ -175,7 +195,9 @@ class Select:
         name = lower_outside_quotes(parser.sql[start.start : parser.tokens[parser.at - 1].end])
         if len(sql) == 1 and column:
             return Expression(sql[0], column, column.name or name)
-        is_bytes = sql[0] == "cast" and "AS BLOB" in sql and column and column.type in (VARCHAR, VARBINARY)
+        if sql[0] in AGGREGATES - {"count"} and column and column.type in (TIMESTAMP, BOOL):
+            raise TDengineError(0x2802, f"Invalid parameter data type : {sql[0]}")
+        is_bytes = sql[0] == "cast" and "AS BLOB" in sql and column
         return Expression(" ".join(sql), Column("", VARBINARY, column.length) if is_bytes else None, name)
 
     def is_at_end(self, depth):

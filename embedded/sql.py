@@ -18,7 +18,7 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 QUOTED = re.compile(r"""('[^'\\]*(?:(?:''|\\.)[^'\\]*)*'|"[^"\\]*(?:(?:""|\\.)[^"\\]*)*"|`[^`]*`)""", re.DOTALL)
-ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "%": "\\%", "_": "\\_"}
+ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "%": "\\%", "_": "\\_", "x": "\\x"}
 NANOSECONDS = {"b": 1, "u": 10**3, "a": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 NANOSECONDS["w"] = 7 * NANOSECONDS["d"]
 # Names only in back-quotes: the reserved words of TDengine 3.3.6 that its grammar does not take as names as well.

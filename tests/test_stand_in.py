@@ -175,8 +175,8 @@ def test_recorded_frames_get_the_recorded_replies_byte_for_byte(stand_in, name):
         action, _, target = request_key(frame)
         if action == "fetch":
             (target,) = struct.unpack_from("<Q", request, 8)
-            if (number, target) not in renumbered:
-                continue  # the result of a query that was refused
+            if (number, target) not in renumbered or base64.b64decode(wanted["b64"])[34:38] != bytes(4):
+                continue  # the result of a query that was refused here, or of one that was freed there
             request = request[:8] + struct.pack("<Q", renumbered[number, target]) + request[16:]
         connections[number].send(request)
         reply = connections[number].receive()
