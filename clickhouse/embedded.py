@@ -283,7 +283,8 @@ class Handler(tornado.web.RequestHandler):
 
 def lock(folder):
     """Holds the data folder for this process: two engines on one folder would damage it. OSError when it can't be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    # without it a new engine cleans nothing up until it is started again, and DROP ... SYNC waits for ever (chdb 26.5)
+    (folder / "engine/metadata").mkdir(parents=True, exist_ok=True)
     file = open(folder / "lock", "w")  # noqa: SIM115  (closed, and so given up, when the process ends)
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return file
