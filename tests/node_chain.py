@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 
 import pytest
 from chain import Chain
@@ -11,24 +12,27 @@ NODE = ROOT / "node"
 
 
 def skip_without_node():
-    """Skips the whole module where Node is missing; tests/run.sh has installed the packages otherwise."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("no node and npm on PATH", allow_module_level=True)
+    """Skips the whole module where Node or its packages are missing; tests/run.sh has installed them otherwise."""
+    if shutil.which("node") is None or not (NODE / "node_modules/ws").is_dir():
+        pytest.skip("no node on PATH, or no packages in node/node_modules", allow_module_level=True)
 
 
 class NodeChain(Chain):
-    def node(self, name, script, *args, dsn=None):
-        args = ["node", NODE / script, "--dataset", "stocks", *args]
-        process = Process(args, self.folder, name, env={"TDENGINE_DSN": dsn or self.dsn})
+    """Polls only: --source subscribe is the Python server's."""
+
+    def run(self, name, *args, dsn=None):
+        """A Python script of the tests, or a script of node/src."""
+        program = ["node"] if str(args[0]).endswith(".js") else [sys.executable]
+        env = {"TDENGINE_DSN": dsn or self.dsn, "VIRTUAL_ENV": sys.prefix}  # where Perspective's browser files are
+        process = Process([*program, *args], self.folder, name, env=env)
         self.ended.callback(process.stop)
         return process
 
     def producer(self, *args, dsn=None):
-        return self.node("producer", "producer.js", "--database", self.database.name, *args, dsn=dsn)
+        return self.run("producer", NODE / "src/producer.js", "--database", self.database.name, *args, dsn=dsn)
 
-    def server(self, *args, limit=100_000, dsn=None):
-        args = ["--port", "0", "--database", self.database.name, "--limit", limit, *args]
-        process = self.node("server", "server.js", *args, dsn=dsn)
-        page = wait_until(lambda: re.search(r"page at http://127\.0\.0\.1:(\d+)/", process.stderr()), 20, process.log)
+    def serve(self, *args, dsn=None):
+        process = self.run("server", NODE / "src/server.js", *args, dsn=dsn)
+        page = wait_until(lambda: re.search(r"page at https?://127\.0\.0\.1:(\d+)/", process.stderr()), 40, process.log)
         self.port = int(page[1])
         return process

@@ -37,7 +37,7 @@ export class Clock {
   /** The batch that is due is not made; nor are those that fall due until now made up for. */
   skip() {
     const now = monotonicNs();
-    this.due = this.due > now ? this.due : now;
+    if (this.due < now) this.due = now;
   }
 
   /** Timestamps in ns since 1970, BigInts, of the batch that is due, spread over the interval that has passed. */

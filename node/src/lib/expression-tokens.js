@@ -28,7 +28,7 @@ export class ExpressionError extends Error {
 }
 
 /** [{what, token, at}] without space and comments; `what` is a name of the groups above. */
-export function tokenize(text) {
+function tokenize(text) {
   const [tokens, comments] = [[], []];
   for (let at = 0; at < text.length; at = TOKEN.lastIndex) {
     TOKEN.lastIndex = at;
@@ -65,5 +65,34 @@ function checkCuts(text, tokens, comments) {
       }
     }
     rest = rest.replace(pattern, (found) => "_".repeat(found.length));
+  }
+}
+
+/** Goes through the tokens of an expression. */
+export class Cursor {
+  constructor(text) {
+    this.text = text;
+    this.tokens = [...tokenize(text), { what: "end", token: "", at: text.length }];
+    this.at = 0;
+  }
+
+  peek(symbols, ahead = 0) {
+    const { what, token } = this.tokens[this.at + ahead] ?? {};
+    return ["symbol", "name"].includes(what) && symbols.includes(token.toLowerCase());
+  }
+
+  /** Whether the next token is one of these; then it is passed. */
+  skip(...symbols) {
+    const found = this.peek(symbols);
+    this.at += Number(found);
+    return found;
+  }
+
+  expect(symbol) {
+    if (!this.skip(symbol)) this.fail(`${symbol} is expected here`);
+  }
+
+  fail(message, back = 0) {
+    throw new ExpressionError(message, this.text, this.tokens[this.at - back].at);
   }
 }

@@ -8,7 +8,7 @@
  */
 
 import { call, FUNCTIONS, kindName, makeValue } from "./expression-functions.js";
-import { ExpressionError, tokenize } from "./expression-tokens.js";
+import { Cursor, ExpressionError } from "./expression-tokens.js";
 import { ASSIGNMENTS, BINARY, CONSTANTS, LETTERS, RESERVED } from "./expression-words.js";
 
 const MAX_LENGTH = 4096; // characters of an expression
@@ -30,36 +30,16 @@ export function check(text, columns) {
 }
 
 /** Goes through an expression as the engine would, with what is known of its values. */
-class Parser {
+class Parser extends Cursor {
   constructor(text, columns) {
-    Object.assign(this, { text, columns, variables: new Map(), at: 0, cost: 0, made: 0, depth: 0, fromTheRight: 0 });
-    this.tokens = [...tokenize(text), { what: "end", token: "", at: text.length }];
+    super(text);
+    Object.assign(this, { columns, variables: new Map(), cost: 0, made: 0, depth: 0, fromTheRight: 0 });
   }
 
   parse() {
     const value = this.statements();
     if (this.tokens[this.at].what !== "end") this.fail("this is not expected here");
     return value;
-  }
-
-  peek(symbols, ahead = 0) {
-    const { what, token } = this.tokens[this.at + ahead] ?? {};
-    return ["symbol", "name"].includes(what) && symbols.includes(token.toLowerCase());
-  }
-
-  /** Whether the next token is one of these; then it is passed. */
-  skip(...symbols) {
-    const found = this.peek(symbols);
-    this.at += Number(found);
-    return found;
-  }
-
-  expect(symbol) {
-    if (!this.skip(symbol)) this.fail(`${symbol} is expected here`);
-  }
-
-  fail(message, back = 0) {
-    throw new ExpressionError(message, this.text, this.tokens[this.at - back].at);
   }
 
   step(cost = 1, made = 0) {

@@ -1,9 +1,8 @@
 /**
  * Which rows to show next: those of the last second on each tick, all others by comparing counts once a second.
  *
- * On each tick: the rows from the newest one shown on, up to one second ahead of the database's clock. Once a second:
- * counts of the stored rows by hour, then by second, are compared with what was shown; the rows of each second that has
- * more are read. So rows that come late, or from a clock that is ahead, or that were stored before the start
+ * The counts of the stored rows by hour, then by second, are compared with what was shown; the rows of each second that
+ * has more are read. So rows that come late, or from a clock that is ahead, or that were stored before the start
  * (--history) are all found in the same way. What does not fit the limit is counted as missed.
  */
 
@@ -13,6 +12,7 @@ import { Comparison, rangesOf } from "./late.js";
 import { log } from "./report.js";
 import { TDengineError } from "./rest.js";
 import { HOUR, Shown } from "./shown.js";
+import { floorDivide, newestBefore } from "./times.js";
 
 const WINDOW_S = 1; // rows this far around the database's clock are read by the ticks, all others after comparing
 const LATE_MS = 10_000; // after rows came late within the window, ticks read the whole window for so long
@@ -36,7 +36,7 @@ export class Feed {
     this.shown = this.start = this.began = null; // seconds: rows from `start` on are to be shown; began: ours
     this.offsetS = 0; // the database's clock minus ours
     this.newest = null; // time of the newest row near the database's clock, in the table's units
-    this.succeededAt = performance.now(); // start of the last tick that succeeded
+    this.madeAt = this.succeededAt = performance.now(); // succeeded: start of the last tick that did
     this.lateAt = Number.NEGATIVE_INFINITY;
     this.describedAt = this.sweptAt = this.retryAt = this.held = 0;
     this.isFull = false; // a tick since the last comparison came back with `limit` new rows
@@ -58,8 +58,12 @@ export class Feed {
       this.isFull ||= fresh.length > 0 && fresh.length === this.limit;
       await this.put(fresh, shown);
       this.succeededAt = started;
-      if (this.counters.succeeded()) log.info(`${this.source}: the database answers again`);
+      this.succeeded();
     });
+  }
+
+  succeeded() {
+    if (this.counters.succeeded()) log.info(`${this.source}: the database answers again`);
   }
 
   /** The condition of a tick: the last second, or back to the last tick that succeeded; not what was shown. */
@@ -67,26 +71,28 @@ export class Feed {
     const { time, unitsPerS } = this.source;
     const units = (second) => BigInt(Math.floor(second * 1000)) * (unitsPerS / 1000n);
     const back = nowS() + this.offsetS - WINDOW_S - (started - this.succeededAt) / 1000;
-    let first = units(Math.max(back, this.start));
-    if (this.newest !== null && started - this.lateAt > LATE_MS && this.newest > first) first = this.newest;
-    return `${time} >= ${first} AND ${time} < ${units(nowS() + this.offsetS + WINDOW_S)}`;
+    const reach = units(Math.max(back, this.start));
+    const first = this.newest > reach && started - this.lateAt > LATE_MS ? this.newest : reach;
+    const end = units(nowS() + this.offsetS + WINDOW_S);
+    this.shown.live = [floorDivide(reach, unitsPerS) - WINDOW_S, floorDivide(end, unitsPerS) + 1];
+    return `${time} >= ${first} AND ${time} < ${end}`;
   }
 
   /** Where the rows to be shown begin, and what is stored before that: those are not to be shown. */
   async begin() {
     await this.source.describe();
     this.describedAt = performance.now();
-    this.began = Math.floor(await this.clock()) - WINDOW_S;
+    const now = await this.clock();
+    this.began = Math.floor(now - WINDOW_S - (performance.now() - this.madeAt) / 1000); // since then rows have been waited for
     this.start ??= this.began - this.historyS;
     const shown = new Shown();
     const knownFrom = this.start - KNOWN_BY_SECOND_S;
     for (const [hour, rows] of await this.source.counts(HOUR, null, knownFrom)) shown.countHour(hour, rows);
     for (const [second, rows] of await this.source.counts(1, knownFrom, this.start)) shown.count(second, rows);
     Object.assign(this, { shown, newest: null, isLoading: true });
-    const isEmpty = ![...shown.hours.values()].some((rows) => rows);
-    this.counters.note = isEmpty
-      ? `${this.source} has no rows yet`
-      : `${this.source} has rows, but none since the start: --history shows older ones`;
+    const before = [...shown.hours.values()].some((rows) => rows);
+    const note = before ? "has rows, but none since the start: --history shows older ones" : "has no rows yet";
+    this.counters.note = `${this.source} ${note}`;
   }
 
   async clock() {
@@ -121,15 +127,13 @@ export class Feed {
 
   /** [time, lag] in ms of the newest of the rows with a time near the database's clock; lag only for a fresh one. */
   newestOf(rows) {
-    const now = nowS() + this.offsetS;
-    const seconds = ({ time }) => Number((time * 1000n) / this.source.unitsPerS) / 1000;
-    const near = rows.filter((row) => seconds(row) < now + WINDOW_S);
-    if (!near.length) return [];
-    const newest = near.reduce((one, row) => (row.time > one.time ? row : one));
-    const newestS = seconds(newest);
-    if (now - newestS >= WINDOW_S + (performance.now() - this.succeededAt) / 1000) return [newestS * 1000];
+    const nowMs = (nowS() + this.offsetS) * 1000;
+    const newest = newestBefore(rows, nowMs + WINDOW_S * 1000, this.source.unitsPerS);
+    if (!newest) return [];
+    const lagMs = nowMs - newest.ms;
+    if (lagMs >= WINDOW_S * 1000 + performance.now() - this.succeededAt) return [newest.ms];
     if (this.newest === null || newest.time > this.newest) this.newest = newest.time;
-    return [newestS * 1000, (now - newestS) * 1000];
+    return [newest.ms, lagMs];
   }
 
   /** Finds, once, what the ticks did not: shows it, or counts it as missed; notices rows that are gone. */
@@ -153,22 +157,18 @@ export class Feed {
       await this.forgetFewer(comparison.fewer, shown);
       this.isLoading = false;
       this.counters.history = null;
+      this.succeeded();
     });
   }
 
   /** Reads and shows the rows that were not shown, the newest that fit; all others are missed. */
   async showMore(comparison, shown) {
-    let room = this.isLoading ? this.limit - this.held : this.isFull ? 0 : this.limit;
+    const room = this.isLoading ? this.limit - this.held : this.isFull ? 0 : this.limit;
     this.isFull = false;
-    const sizes = new Map();
-    for (const [second, { stored, more }] of [...comparison.more].sort(([a], [b]) => b - a)) {
-      const fit = comparison.isReadable(second) ? Math.min(more, Math.max(room, 0)) : 0;
-      room -= fit;
-      if (fit) sizes.set(second, fit === more ? stored : fit);
-      if (fit < more) {
-        shown.count(second, more - fit);
-        this.leaveOut(second, more - fit);
-      }
+    const [sizes, left] = comparison.fit(room);
+    for (const [second, rows] of left) {
+      shown.count(second, rows);
+      this.leaveOut(second, rows);
     }
     if ([...sizes.keys()].some((second) => second >= this.began)) this.lateAt = performance.now();
     const total = [...sizes.values()].reduce((sum, size) => sum + size, 0);
@@ -240,15 +240,6 @@ export class Feed {
 
   /** This table's part of /healthz. */
   health() {
-    const { source } = this;
-    return {
-      ...this.counters.toJSON(),
-      table: String(source),
-      held: this.held,
-      columns: Object.fromEntries(source.columns.map(({ name, kind }) => [name, kind])),
-      time: source.timeName ?? null,
-      supertable: source.isSupertable,
-      dataset: source.dataset,
-    };
+    return { ...this.counters.toJSON(), ...this.source.health(), held: this.held };
   }
 }

@@ -83,6 +83,19 @@ export class Comparison {
     if (isByHour && byHour) this.hours.set(hour, -byHour);
   }
 
+  /** [Map of second to rows to be read, of those that were not shown the newest `room`, [[second, others]]]. */
+  fit(room) {
+    const [sizes, left] = [new Map(), []];
+    let free = Math.max(room, 0);
+    for (const [second, { stored, more }] of [...this.more].sort(([a], [b]) => b - a)) {
+      const fit = this.isReadable(second) ? Math.min(more, free) : 0;
+      free -= fit;
+      if (fit) sizes.set(second, fit === more ? stored : fit);
+      if (fit < more) left.push([second, more - fit]);
+    }
+    return [sizes, left];
+  }
+
   /** Whether a row of this second that was not shown can be told from those that were: all keys are known. */
   isReadable(second) {
     return !this.shown.counted.get(second) && !this.shown.byHour.get(hourOf(second));

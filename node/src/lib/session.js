@@ -4,9 +4,9 @@
  * Everything here runs in the engine's thread (engine-worker.js).
  */
 
+import { bound, Counts, checkSize } from "./costs.js";
 import { ExpressionError } from "./expression-tokens.js";
 import { check } from "./expressions.js";
-import { bound, checkToggle, MAX_COLUMNS } from "./reads.js";
 import { COLUMN_TYPES, decode, encode, Invalid, KINDS, make, parseResponse, pb, reply, tail } from "./requests.js";
 import { checkConfig, Features } from "./view-config.js";
 
@@ -40,6 +40,7 @@ export class Session {
     this.asked = this.answered = this.features = null;
     this.schemas = new Map(); // table: Map of column to type
     this.views = new Map(); // name: {table, isSplit, size}
+    this.counts = new Counts(this);
   }
 
   receive(message) {
@@ -106,36 +107,16 @@ export class Session {
     for (const [expression, error] of Object.entries(errors))
       throw new Invalid(`${expression}: ${error.error_message}`);
     checkConfig(config, await this.columns(table), new Map(Object.entries(expression_schema)), this.features);
-    if (config.split_by.length) await this.checkSplits(table, name, config);
+    await this.counts.checkView(table, config);
     await this.ask("table_make_view", table, make("MakeView", { view_id: name, config }));
-    this.views.set(name, { table, isSplit: config.split_by.length > 0, size: null });
+    const isSplit = config.split_by.length > 0;
+    this.views.set(name, { table, isSplit, size: null });
     try {
-      checkColumns((await this.size(name)).num_view_columns);
+      checkSize(isSplit, await this.size(name));
     } catch (error) {
       if (error instanceof Invalid) await this.deleteView(name);
       throw error;
     }
-  }
-
-  /** Counts what the view would be split by, which takes less time than making it. */
-  async checkSplits(table, name, config) {
-    const probe = {
-      group_by: config.split_by,
-      expressions: config.expressions,
-      filter: config.filter,
-      filter_op: config.filter_op,
-      group_rollup_mode: pb("ViewConfig").lookup("GroupRollup").values.GROUP_FLAT,
-      columns: { columns: { columns: [config.split_by[0]] } },
-    };
-    await this.ask("table_make_view", table, make("MakeView", { view_id: name, config: probe }));
-    let splits;
-    try {
-      splits = pb("Dimensions").decode(await this.ask("view_dimensions", name)).num_view_rows;
-    } finally {
-      await this.ask("view_delete", name);
-    }
-    const shown = config.columns?.columns?.columns.length ?? (await this.columns(table)).size;
-    checkColumns(splits * Math.max(shown, 1));
   }
 
   async deleteView(name) {
@@ -145,8 +126,12 @@ export class Session {
   /** The view's Dimensions, asked once until they may have changed. */
   async size(name) {
     const view = this.views.get(name);
-    view.size ??= pb("Dimensions").decode(await this.ask("view_dimensions", name));
+    view.size ??= await this.dimensions(name);
     return view.size;
+  }
+
+  async dimensions(name) {
+    return pb("Dimensions").decode(await this.ask("view_dimensions", name));
   }
 
   /** The tail of the answer to what is asked about a view. */
@@ -159,10 +144,9 @@ export class Session {
 
   /** The same for what collapses or expands its rows. */
   async toggle(name, kind, body) {
-    if (!this.views.has(name)) throw new Invalid("This view has been deleted.");
-    checkToggle(kind, decode(KINDS[kind], body), await this.size(name));
+    const answer = await this.look(name, kind, body);
     this.views.get(name).size = null;
-    return tail(kind, await this.ask(kind, name, body));
+    return answer;
   }
 
   async stopEvents(name, number) {
@@ -175,7 +159,7 @@ export class Session {
     for (const view of this.views.values()) view.size = null;
     for (const [name] of [...this.views].filter(([, view]) => view.isSplit)) {
       try {
-        checkColumns((await this.size(name)).num_view_columns);
+        checkSize(true, await this.size(name));
       } catch (error) {
         if (!(error instanceof Invalid)) throw error;
         await this.deleteView(name);
@@ -189,12 +173,6 @@ export class Session {
   async dropViews(table) {
     for (const [name] of [...this.views].filter(([, view]) => view.table === table)) await this.deleteView(name);
     this.schemas.delete(table);
-  }
-}
-
-function checkColumns(count) {
-  if (count > MAX_COLUMNS) {
-    const [many, most] = [count, MAX_COLUMNS].map((number) => number.toLocaleString("en-US"));
-    throw new Invalid(`This makes ${many} columns, more than ${most}: split by fewer values, or filter them.`);
+    this.counts.found.clear();
   }
 }

@@ -20,6 +20,7 @@ export class Shown {
     this.byHour = new Map(); // hour: rows of which not even the second is known
     this.hours = new Map(); // hour: all rows that are expected in it
     this.rows = 0; // in this.seconds
+    this.live = [0, 0]; // seconds [first, end) that are read again and again: their keys are kept
   }
 
   /**
@@ -80,12 +81,15 @@ export class Shown {
 
   /** Keeps to the bounds: keys become counts, counts by second become counts by hour. */
   compact() {
-    while (this.seconds.size > 1 && (this.rows > this.maxRows || this.seconds.size > this.maxSeconds)) {
-      const second = oldest(this.seconds);
-      const { size } = this.seconds.get(second);
-      this.seconds.delete(second);
-      this.rows -= size;
-      if (size) add(this.counted, second, size);
+    if (this.rows > this.maxRows || this.seconds.size > this.maxSeconds) {
+      const [first, end] = this.live;
+      for (const [second, { size }] of this.seconds) {
+        if (this.rows <= this.maxRows * 0.9 && this.seconds.size <= this.maxSeconds * 0.9) break;
+        if (second >= first && second < end) continue;
+        this.seconds.delete(second);
+        this.rows -= size;
+        if (size) add(this.counted, second, size);
+      }
     }
     while (this.counted.size > this.maxCounted) {
       const second = oldest(this.counted);

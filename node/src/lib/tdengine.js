@@ -3,6 +3,7 @@
 import { columnOf, TBNAME, UNITS_PER_S } from "./columns.js";
 import { literal, quoted } from "./names.js";
 import { query, TDengineError } from "./rest.js";
+import { floorDivide } from "./times.js";
 
 const KEY_NOTES = ["COMPOSITE KEY", "PRIMARY KEY"];
 
@@ -113,9 +114,15 @@ export class Table {
     if (away) return `TDengine does not answer: is it running? Retrying (${message})`;
     return `TDengine answered: ${message}`;
   }
-}
 
-/** How often `by` fits into a time, as a number; also for times before 1970. */
-export function floorDivide(time, by) {
-  return Number((time - (((time % by) + by) % by)) / by);
+  /** What /healthz says of the table itself. */
+  health() {
+    return {
+      table: String(this),
+      columns: Object.fromEntries(this.columns.map(({ name, kind }) => [name, kind])),
+      time: this.timeName ?? null,
+      supertable: this.isSupertable,
+      dataset: this.dataset,
+    };
+  }
 }

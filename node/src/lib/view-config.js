@@ -7,7 +7,10 @@ const MAX_ITEMS = 100; // columns, filters, sorts, aggregates, expressions, wind
 const NULL_FILTERS = ["is null", "is not null"];
 const LIST_FILTERS = ["in", "not in"];
 const WINDOWS = "sum avg count min max stddev var lag lead diff rate ema".split(" ");
-const SORT_ORDERS = Object.values(pb("ViewConfig").lookup("SortOrder").values);
+const YEAR_9999_MS = 253_402_300_799_000; // since 1970
+const ORDERS = pb("ViewConfig").lookup("SortOrder").values;
+const COLUMN_SORTS = [ORDERS.COL_ASC, ORDERS.COL_DESC, ORDERS.COL_ASC_ABS, ORDERS.COL_DESC_ABS];
+const TIMES = [COLUMN_TYPES.DATE, COLUMN_TYPES.DATETIME];
 
 /** Which filters and aggregates the engine knows for each type of column, of its answer to get_features. */
 export class Features {
@@ -25,14 +28,17 @@ export class Features {
 /**
  * Throws Invalid for what the engine can't make a view of.
  *
- * columns are the table's, expressions those that the config adds: Maps of name to type. A filter for nulls gets the
- * value that the engine wants to see.
+ * columns are the table's, expressions those that the config adds: Maps of name to type. What means nothing, or what
+ * the engine needs to see, is put in order in the config itself.
  */
 export function checkConfig(config, columns, expressions, features) {
   let types = new Map([...columns, ...expressions]);
   for (const what of ["group_by", "split_by"]) {
-    if (config[what].length > MAX_LEVELS) throw new Invalid(`${what}: at most ${MAX_LEVELS} levels.`);
-    for (const name of config[what]) known(name, types, what);
+    const names = config[what];
+    if (names.length > MAX_LEVELS || new Set(names).size < names.length) {
+      throw new Invalid(`${what}: at most ${MAX_LEVELS} levels, all different.`);
+    }
+    for (const name of names) known(name, types, what);
   }
   for (const what of ["filter", "sort", "expressions", "aggregates", "windows"]) {
     if (Object.keys(config[what]).length > MAX_ITEMS) throw new Invalid(`${what}: at most ${MAX_ITEMS}.`);
@@ -45,15 +51,27 @@ export function checkConfig(config, columns, expressions, features) {
   const shown = config.columns?.columns?.columns ?? [];
   if (shown.length > MAX_ITEMS) throw new Invalid(`columns: at most ${MAX_ITEMS}.`);
   for (const name of shown) known(name, types, "columns");
-  for (const { column, op } of config.sort) {
-    known(column, types, "sort");
-    if (!SORT_ORDERS.includes(op)) throw new Invalid("sort: this order is not known.");
-  }
-  if (config.group_by_depth > MAX_LEVELS) throw new Invalid(`group_by_depth: at most ${MAX_LEVELS}.`);
+  config.sort = tidySort(config, types);
+  if (config.group_by_depth > config.group_by.length) config.group_by_depth = config.group_by.length;
   for (const each of config.filter) checkFilter(each, known(each.column, types, "filter"), features);
   for (const [name, { aggregations }] of Object.entries(config.aggregates)) {
-    checkAggregate(name, aggregations, known(name, types, "aggregates"), types, features);
+    if (types.has(name)) checkAggregate(name, aggregations, types.get(name), types, features);
+    else delete config.aggregates[name]; // of an expression that was deleted
   }
+}
+
+/** One sort a column, and none of columns where there are no splits: the engine crashes on others. */
+function tidySort({ sort, split_by }, types) {
+  const sorts = new Map();
+  for (const each of sort) {
+    known(each.column, types, "sort");
+    if (!Object.values(ORDERS).includes(each.op)) throw new Invalid("sort: this order is not known.");
+    const isOfColumns = COLUMN_SORTS.includes(each.op);
+    if (each.op !== ORDERS.NONE && (split_by.length || !isOfColumns) && !sorts.has(each.column)) {
+      sorts.set(each.column, each);
+    }
+  }
+  return [...sorts.values()];
 }
 
 function known(name, types, what) {
@@ -69,7 +87,12 @@ function checkFilter(each, type, features) {
   if (NULL_FILTERS.includes(op) && !value.length) each.value = [pb("Scalar").create({ null: 0 })];
   if (!LIST_FILTERS.includes(op) && each.value.length !== 1)
     throw new Invalid(`filter "${column}" ${op}: needs one value.`);
-  if (each.value.some((scalar) => !scalar.scalar)) throw new Invalid(`filter "${column}" ${op}: a value is missing.`);
+  for (const value of each.value) {
+    if (!value.scalar) throw new Invalid(`filter "${column}" ${op}: a value is missing.`);
+    if (TIMES.includes(type) && !(Math.abs(value.float) <= YEAR_9999_MS)) {
+      throw new Invalid(`filter "${column}" ${op}: this is no time.`);
+    }
+  }
 }
 
 function checkAggregate(name, [op, ...others], type, types, features) {

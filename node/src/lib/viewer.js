@@ -5,6 +5,7 @@ import { head, Invalid, make, pb, SUBSCRIBE, TOGGLES, tail, UNSUBSCRIBE } from "
 const MAX_VIEWS = 32;
 const MAX_SUBSCRIPTIONS = 128;
 const ViewConfig = pb("ViewConfig");
+const { GROUP_ROLLUP } = ViewConfig.lookup("GroupRollup").values;
 const NO_PORT = make("Port", { port_id: 1 });
 const NOTHING = Buffer.alloc(0);
 let viewers = 0;
@@ -41,7 +42,10 @@ export class Viewer {
     if (!kind.startsWith("view_")) return this.shared.answerTable(request, this.charge);
     const { view } = this.named(entity);
     if (kind === "view_delete") return this.deleteView(entity);
-    if (Object.hasOwn(TOGGLES, kind)) return this.shared.toggle(await this.ownView(entity), request, this.charge);
+    if (Object.hasOwn(TOGGLES, kind)) {
+      checkToggle(this.named(entity).config, content);
+      return this.shared.toggle(await this.ownView(entity), request, this.charge);
+    }
     return this.shared.answer(view, request, this.charge);
   }
 
@@ -111,6 +115,12 @@ export class Viewer {
     this.views.clear();
     for (const { view } of views) await this.shared.leave(view);
   }
+}
+
+/** The engine crashes on levels that there are not. */
+function checkToggle({ group_rollup_mode: mode, group_by: groups }, { depth = 0 }) {
+  if (mode !== GROUP_ROLLUP || !groups.length) fail("There is nothing to expand or collapse in this view.");
+  if (depth > groups.length) fail(`There are no ${depth} levels.`);
 }
 
 function fail(text) {

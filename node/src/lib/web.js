@@ -119,8 +119,8 @@ class Web {
 
   sendHealth(request, response, address) {
     const found = healthOf(this.tables, this.viewers, this.place);
-    const origin = address.searchParams.get("origin"); // asked by a page that wonders why it can't connect
-    if (origin) found.may_connect = this.viewers.origins.mayComeFrom(origin, request.headers.host);
+    const origin = address.searchParams.get("origin"); // asked by a page that can't connect
+    if (origin) found.obstacle = this.viewers.obstacle(origin, request.headers.host);
     send(response, 200, JSON.stringify(found), "application/json; charset=utf-8", this.allowed(request));
   }
 

@@ -1,0 +1,226 @@
+/** Which rows a feed shows, for any mixture of clocks: shown once, or counted as missed. */
+import assert from "node:assert";
+import test from "node:test";
+import * as arrow from "@uwdata/flechette";
+import { columnOf } from "../src/lib/columns.js";
+import { Feed } from "../src/lib/feed.js";
+import { Random } from "../src/lib/random.js";
+import { TDengineError } from "../src/lib/rest.js";
+import { floorDivide } from "../src/lib/times.js";
+
+const UNITS = 1000;
+const YEAR_S = 365 * 86_400;
+const SEED = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 32));
+const PROGRAMS = 150;
+
+/** A source whose rows are in a Map, and whose clock goes only when it is told to. */
+class MemorySource {
+  constructor() {
+    Object.assign(this, { title: "memory", time: "ts", unitsPerS: BigInt(UNITS), dataset: null });
+    this.columns = [columnOf("ts", "TIMESTAMP", "ms"), columnOf("device", "NCHAR(20)", "ms")];
+    this.stored = new Map(); // key: {time, device}
+    this.clock = 1_800_000_000;
+    this.isAway = false;
+  }
+
+  toString = () => "memory";
+
+  check() {
+    if (this.isAway) throw new TDengineError("", "away");
+  }
+
+  async describe() {
+    this.check();
+    return false;
+  }
+
+  async now() {
+    this.check();
+    return this.clock;
+  }
+
+  between = (first, end) => [first === null ? null : first * UNITS, end === null ? null : end * UNITS];
+
+  matching([first, end]) {
+    this.check();
+    return [...this.stored.values()].filter(
+      ({ time }) => (first === null || time >= first) && (end === null || time < end),
+    );
+  }
+
+  /** where: of between(), or a tick's: "ts >= 1 AND ts < 2". */
+  async read(where, limit) {
+    const bounds = typeof where === "string" ? where.match(/\d+/g).map(Number) : where;
+    await Promise.resolve();
+    const found = this.matching(bounds).sort((a, b) => b.time - a.time || (a.device < b.device ? 1 : -1));
+    return found.slice(0, limit).map(({ time, device }) => {
+      return {
+        time: BigInt(time),
+        second: floorDivide(BigInt(time), 1000n),
+        key: `${time} ${device}`,
+        values: [time, device],
+      };
+    });
+  }
+
+  async count(first = null, end = null) {
+    return this.matching(this.between(first, end)).length;
+  }
+
+  async counts(step, first = null, end = null) {
+    const counts = new Map();
+    for (const { time } of this.matching(this.between(first, end))) {
+      const place = Math.floor(time / UNITS / step);
+      counts.set(place, (counts.get(place) ?? 0) + 1);
+    }
+    return counts;
+  }
+
+  explain = ({ message }) => message;
+
+  /** Keys of the rows that are new. */
+  insert(device, offsetS, rows) {
+    const now = Math.floor((this.clock + offsetS) * UNITS);
+    const keys = Array.from({ length: rows }, (_, k) => [`${now - k} ${device}`, { time: now - k, device }]);
+    const fresh = keys.filter(([key]) => !this.stored.has(key));
+    for (const [key, row] of fresh) this.stored.set(key, row);
+    return fresh.map(([key]) => key);
+  }
+}
+
+/** A feed on a MemorySource; `shown` counts how often each row was shown. */
+class Site {
+  constructor(limit, bounds = {}) {
+    this.source = new MemorySource();
+    this.shown = new Map();
+    this.bounds = bounds;
+    const read = (source, where, most) => source.read(where, most);
+    this.feed = new Feed({ source: this.source, read, show: (bytes) => this.show(bytes), limit });
+  }
+
+  async show(bytes) {
+    await Promise.resolve();
+    const { ts, device } = arrow.tableFromIPC(bytes).toColumns();
+    for (const [k, time] of [...ts].entries()) {
+      const key = `${Number(time)} ${device[k]}`;
+      this.shown.set(key, (this.shown.get(key) ?? 0) + 1);
+    }
+  }
+
+  async tick() {
+    this.feed.retryAt = 0;
+    await this.feed.tick();
+    if (this.feed.shown) Object.assign(this.feed.shown, this.bounds);
+  }
+
+  async pass(seconds) {
+    this.source.clock += seconds;
+    await this.feed.compare(); // which also reads the clock
+    await this.tick();
+  }
+
+  async settle() {
+    this.source.isAway = false;
+    for (let k = 0; k < 4; k++) await this.pass(2);
+  }
+}
+
+const DEVICES = [
+  ["now", 0],
+  ["late", -7],
+  ["hour ahead", 3600],
+  ["hour behind", -3600],
+  ["soon", 0.6],
+];
+
+/** A random program of inserts, pauses and outages; returns the site, keys that were sent and those deleted. */
+async function run(random, { limit, deletes = false, bounds }) {
+  const site = new Site(limit, bounds);
+  site.source.insert("old", -5000, 20);
+  site.source.insert("older", -YEAR_S, 20);
+  await site.tick();
+  await site.pass(1);
+  const [sent, deleted] = [new Set(), new Set()];
+  for (let steps = random.integer(0, 40); steps > 0; steps--) {
+    const what = random.choice([
+      "insert",
+      "insert",
+      "pass",
+      "pass",
+      "together",
+      "away",
+      ...(deletes ? ["delete"] : []),
+    ]);
+    if (what === "insert") {
+      const far = [random.choice(["a", "b", "c"]), random.integer(-2 * YEAR_S, 2 * YEAR_S)];
+      const [device, offset] = random.next() < 0.7 ? random.choice(DEVICES) : far;
+      for (const key of site.source.insert(device, offset, random.integer(1, 40))) sent.add(key);
+    } else if (what === "pass") await site.pass(random.uniform(0.05, 4));
+    else if (what === "together") await Promise.all([site.feed.compare(), site.tick(), site.tick()]);
+    else if (what === "away") site.source.isAway = random.next() < 0.5;
+    else {
+      for (const key of [...site.source.stored.keys()].filter(() => random.next() < 0.2)) {
+        site.source.stored.delete(key);
+        deleted.add(key);
+      }
+    }
+  }
+  await site.settle();
+  return { site, sent, deleted };
+}
+
+const twice = ({ shown }) => [...shown].filter(([, count]) => count > 1);
+
+test(`every row is shown once or counted as missed (SEED=${SEED})`, async () => {
+  const random = new Random(SEED);
+  for (let k = 0; k < PROGRAMS; k++) {
+    const { site, sent } = await run(random, { limit: random.choice([5, 60, 10_000]) });
+    assert.deepStrictEqual(twice(site), [], `program ${k}`);
+    assert.ok(
+      [...site.shown.keys()].every((key) => sent.has(key)),
+      "only what came after the start",
+    );
+    const unshown = [...sent].filter((key) => !site.shown.has(key));
+    const { missedRows, rows } = site.feed.counters;
+    assert.deepStrictEqual([missedRows, rows], [unshown.length, site.shown.size], `program ${k}`);
+  }
+});
+
+test(`with rows that are deleted, none is shown twice and none forgotten (SEED=${SEED})`, async () => {
+  const random = new Random(SEED + 1);
+  for (let k = 0; k < PROGRAMS; k++) {
+    const { site, sent, deleted } = await run(random, { limit: random.choice([60, 10_000]), deletes: true });
+    assert.deepStrictEqual(twice(site), [], `program ${k}`);
+    const unshown = [...sent].filter((key) => site.source.stored.has(key) && !site.shown.has(key));
+    assert.ok(site.feed.counters.missedRows >= unshown.length - deleted.size, `program ${k}`);
+  }
+});
+
+test(`a feed that remembers little shows none twice and counts the others (SEED=${SEED})`, async () => {
+  const random = new Random(SEED + 2);
+  for (let k = 0; k < PROGRAMS; k++) {
+    const { site, sent } = await run(random, { limit: 10_000, bounds: { maxRows: 30, maxSeconds: 5, maxCounted: 5 } });
+    assert.deepStrictEqual(twice(site), [], `program ${k}`);
+    assert.strictEqual(
+      site.feed.counters.missedRows,
+      [...sent].filter((key) => !site.shown.has(key)).length,
+      `program ${k}`,
+    );
+  }
+});
+
+test("rows that could not be put into the engine do not count as shown", async () => {
+  const site = new Site(100);
+  await site.tick();
+  const show = site.feed.show;
+  site.feed.show = async () => {
+    throw new TDengineError("", "the engine is away");
+  };
+  site.source.insert("now", 0, 3);
+  await site.tick();
+  assert.strictEqual(site.feed.counters.rows, 0);
+  site.feed.show = show;
+  await site.tick();
+  await site.settle();
+  assert.strictEqual(site.shown.size, 3);
+});
