@@ -13,16 +13,20 @@ FIRST_LIMIT_S = 6  # for the highest rank: a producer sends for up to 5 s
 LIMIT_S = 1.5  # for each other rank
 
 
-def is_alive(group):
+def is_alive(pid):
+    """Whether a process runs: not when it has ended and only waits for its new parent to notice."""
     try:
-        os.killpg(group, 0)
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return True  # no /proc here
     except OSError:
         return False
-    return True
 
 
 def end(groups):
-    """Ends [(rank, process group)]: terminated, the highest rank first; what has not ended in time is killed."""
+    """Ends [(rank, process group)], the highest rank first; what has not ended in time is killed."""
     limit = FIRST_LIMIT_S
     for rank in sorted({rank for rank, _ in groups}, reverse=True):
         those = [group for each, group in groups if each == rank and is_alive(group)]
