@@ -276,11 +276,12 @@ class Launcher:
         return own and late
 
     def hint(self, state):
+        """Reports what the server and the producers wait for."""
         for table in (state or {"tables": {}})["tables"].values():
             self.report_once("perspective_server", table.get("error"))
-        for service in self.services.running:
-            if service.rank == PRODUCER or (service.rank == SERVER and not state):
-                self.report_once(service.name, (service.last_lines(1) or [""])[0])
+        for service in self.producers:
+            waiting = [line for line in service.last_lines() if line.startswith("waiting")]
+            self.report_once(service.name, waiting[-1] if waiting else None)
 
     def ended(self):
         """The producers' last lines; the exit status, 1 when one of them could not send all."""

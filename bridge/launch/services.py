@@ -127,7 +127,7 @@ class Services:
             for service in equals:
                 with contextlib.suppress(OSError):
                     os.killpg(service.pid, signal.SIGKILL)  # what it has started, too
-                await service.ended
+                await asyncio.wait([service.ended])  # awaited itself it would be cancelled with us
                 if service in self.running:
                     self.running.remove(service)
             limit_s = watchdog.LIMIT_S

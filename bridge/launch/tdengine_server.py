@@ -81,7 +81,7 @@ async def keep_adapter(launcher, adapter, toml):
     deaths = []
     while True:
         adapter.watched = False
-        await adapter.ended
+        await asyncio.wait([adapter.ended])
         launcher.services.running.remove(adapter)
         now = time.monotonic()
         deaths = [death for death in deaths if now - death < RESTARTS_S] + [now]
