@@ -227,7 +227,7 @@ def test_a_service_that_hangs_does_not_delay_the_end(demo):
         os.kill(demo.pid(words), signal.SIGSTOP)
     started = time.monotonic()
     demo.end(process)
-    assert time.monotonic() - started > 5  # the producer is given time
+    assert time.monotonic() - started > 5  # the producer has time
 
 
 def test_a_service_that_can_not_start_is_named(demo):

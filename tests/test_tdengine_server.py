@@ -140,6 +140,8 @@ def test_run_sh_uses_it_and_starts_a_dead_adapter_again(installed):
     shown = demo.wait_for_rows(process)
     assert "using TDengine of ./install.sh --server on ports" in shown
     assert str(port) in shown
+    # the stand-in behind it can't change a password, as TDengine can: that is reported
+    assert "anybody who reaches this machine can log in to it" in shown
     configuration = (demo.folder / ".data/tdengine/cfg/taos.cfg").read_text()
     for line in ("fqdn localhost", "monitor 0", "telemetryReporting 0", "crashReporting 0"):
         assert line in configuration.splitlines()
@@ -160,6 +162,20 @@ def test_run_sh_uses_it_and_starts_a_dead_adapter_again(installed):
     process = demo.start("--stand-in")
     assert "using the stand-in" in demo.wait_for_rows(process)
     demo.end(process)
+
+
+def test_the_password_of_an_earlier_start_is_used(installed):
+    password = installed.folder / ".data/tdengine/password"
+    password.parent.mkdir(parents=True)
+    password.write_text("Aa1secret")
+    adapter = installed.folder / "tdengine-server/bin/taosadapter"
+    adapter.write_text(adapter.read_text().replace('".data/fake"]', f'".data/fake", "--password-file", "{password}"]'))
+    process = installed.start()
+    shown = installed.wait_for_rows(process)
+    assert "anybody" not in shown
+    assert "Aa1secret" not in shown + process.stderr() + installed.service_logs()
+    assert not any("Aa1secret" in line for line in installed.processes().values())
+    installed.end(process)
 
 
 def test_the_death_of_taosd_ends_all(installed):

@@ -16,11 +16,11 @@ import sys
 
 from .. import options
 from . import Failed, Unusable, clean, complain, install, report, running
+from .watchdog import PRODUCER
 
 ROWS_LIMIT_S = 60  # until rows flow
 HINT_S = 4  # until it is reported what the services wait for
 LISTEN_LIMIT_S = 60  # until a database of ours listens
-DATABASE, ADAPTER, SERVER, PRODUCER = range(4)  # ranks: what is ended last comes first
 USUAL_ROWS, MOST_ROWS = 20_000, 60_000  # of a Perspective table: as perspective_server.py, and with --history
 RUNS = ("ok", "incomplete")
 
