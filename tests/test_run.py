@@ -1,8 +1,8 @@
-"""run.sh with the real parts: what it says, what it starts, and that it leaves nothing behind."""
+"""run.sh with the real services: what it reports, what it starts, and that it leaves nothing behind."""
 
 import fcntl
+import json
 import os
-import pathlib
 import re
 import shutil
 import signal
@@ -13,92 +13,8 @@ import termios
 import time
 
 import pytest
-from helpers import ROOT, Process, free_port, health, running, wait_until
-
-FILES = ["run.sh", "docker.sh", "producer.py", "perspective_server.py", "prsp-viewer.html", "embedded"]
-ENDS_S = 8  # promised are 5 seconds; the rest is for a busy machine
-
-
-class Demo:
-    """A copy of the demo in a folder with a space in its name, using the tests' own Python and free ports."""
-
-    def __init__(self, folder):
-        self.logs, self.folder = folder, folder / "a copy"
-        self.folder.mkdir()
-        for name in FILES:
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, self.folder / name)
-            elif (ROOT / name).exists():
-                shutil.copy(ROOT / name, self.folder)
-        (self.folder / ".venv").symlink_to(sys.prefix)
-        if (ROOT / "node_modules").exists():
-            (self.folder / "node_modules").symlink_to(ROOT / "node_modules")
-        self.port, self.tdengine_port = free_port(), free_port()
-        self.environ = {name: value for name, value in os.environ.items() if name != "TDENGINE_DSN"}
-        self.env = {"TDENGINE_PORT": str(self.tdengine_port)}
-        self.started = []
-
-    def start(self, *args, port=None, install=False, **env):
-        """./run.sh in the background, from another folder."""
-        args = [self.folder / "run.sh", "--port", port or self.port, *([] if install else ["--no-install"]), *args]
-        env_args = ["env", "-u", "TDENGINE_DSN", *(f"{name}={value}" for name, value in (self.env | env).items())]
-        self.started.append(Process([*env_args, *args], self.logs, "run", cwd=self.logs))
-        return self.started[-1]
-
-    def run(self, *args, **env):
-        """./run.sh that is expected to end by itself."""
-        return subprocess.run(
-            [self.folder / "run.sh", *map(str, args)],
-            cwd=self.logs,
-            env=self.environ | self.env | env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-        )
-
-    def wait_for_rows(self, process, port=None):
-        """Until two lines with rows/s are there: process' standard output."""
-        pattern = r"[1-9][\d,.]* rows/s"
-        wait_until(
-            lambda: len(re.findall(pattern, process.stdout())) > 1 or not process.alive(), 60, lambda: self.log(process)
-        )
-        assert process.alive(), self.log(process)
-        assert f"page at http://localhost:{port or self.port}/\n" in process.stdout()
-        return process.stdout()
-
-    def processes(self):
-        """{pid: command line} of all processes that work in this folder."""
-        found = {}
-        for entry in pathlib.Path("/proc").glob("[0-9]*"):
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                # no command line: it has ended and just waits to be taken note of
-                if line and pathlib.Path(os.readlink(entry / "cwd")) == self.folder:
-                    found[int(entry.name)] = line
-            except OSError:
-                continue  # it has ended meanwhile
-        return found
-
-    def pid(self, words):
-        """Of the part whose command line holds words: the oldest such process."""
-        return min(pid for pid, line in self.processes().items() if words in line and "run.sh" not in line)
-
-    def part_logs(self):
-        return "\n".join(f"{path.name}: {path.read_text()[-1000:]}" for path in self.folder.glob(".logs/*.log"))
-
-    def log(self, process):
-        return process.log() + self.part_logs()
-
-    def assert_ended(self, process, status):
-        assert process.wait(ENDS_S) == status, self.log(process)
-        assert self.processes() == {}
-
-    def close(self):
-        for process in self.started:
-            process.stop()
-        for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
+from demo import ENDS_S, Demo, only_line, sent
+from helpers import free_port, health, running, wait_until
 
 
 @pytest.fixture
@@ -108,15 +24,9 @@ def demo(tmp_path):
     demo.close()
 
 
-def only_line(result, status=1):
-    assert result.returncode == status, result
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("run.sh: ")
-    return line
-
-
-def sent(text):
-    return sum(int(rows) for rows in re.findall(r"sent (\d+) rows in \d+ batches", text))
+def listens(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 # Starting and ending
@@ -126,29 +36,28 @@ def test_stocks_flow_and_ctrl_c_ends_everything(demo):
     process = demo.start()
     shown = demo.wait_for_rows(process)
     assert f"using the stand-in for TDengine on port {demo.tdengine_port}" in shown
-    tables = health(demo.port)["tables"]
-    assert list(tables) == ["stock_values"]
-
-    # the port is taken now: said before anything is started
-    before = demo.processes()
+    assert list(health(demo.port)["tables"]) == ["stock_values"]
     assert f"port {demo.port} is taken" in only_line(demo.run("--no-install", "--port", demo.port))
-    assert set(demo.processes()) <= set(before)
 
-    # another one uses the TDengine that answers already, and leaves it alone when it ends
+    # another one uses the TDengine that answers already, says what it stores there, and has logs of its own
     port = free_port()
     other = demo.start("--dataset", "meters", port=port)
     shown = demo.wait_for_rows(other, port)
     assert f"answers on localhost:{demo.tdengine_port}" in shown
+    assert "storing 1,000 rows/s in power.meters" in shown
+    assert "DROP DATABASE power" in shown
     assert list(health(port)["tables"]) == ["meters_values"]
     other.signal(signal.SIGTERM)
-    assert other.wait(ENDS_S) == 0
+    assert other.wait(ENDS_S) == 0, demo.log(other)
+    assert sent(other.stdout()) > 0
+    assert (demo.folder / f".logs/{port}/producer-meters.log").exists()
     assert process.alive()
     assert other.stderr() == ""
 
-    process.signal(signal.SIGINT)
-    demo.assert_ended(process, 0)
+    demo.end(process, signal.SIGINT)
     assert process.stderr() == ""
     assert sent(process.stdout()) > 0
+    assert "sent" in (demo.folder / ".logs/producer-stocks.log").read_text()
 
 
 def test_a_second_start_shows_rows_again(demo):
@@ -163,39 +72,58 @@ def test_a_second_start_shows_rows_again(demo):
             "--limit 500 --interval 200",
         ):
             assert any(words in line for line in lines), lines
-        process.signal(signal.SIGTERM)
-        demo.assert_ended(process, 0)
+        demo.end(process)
 
 
-def test_subscribed_with_history_that_the_limit_can_hold(demo):
-    most = int(re.search(r"most_rows=(\d+)", (ROOT / "run.sh").read_text())[1])
-    for history, limit in (("1m", 30_000), ("1h", most)):
-        process = demo.start("--subscribe", "--history", history, "--rows", 100, "--interval", 200)
-        demo.wait_for_rows(process)
-        words = f"--source subscribe --history {history} --limit {limit} --interval 200"
-        assert any(words in line for line in demo.processes().values()), demo.processes()
-        assert health(demo.port)["tables"]["stock_values"]["source"] == "subscribe"
-        process.signal(signal.SIGTERM)
-        demo.assert_ended(process, 0)
+@pytest.mark.parametrize(("history", "limit"), [("1m", 30_000), ("1h", 60_000)])
+def test_subscribed_with_history_that_the_limit_can_hold(demo, history, limit):
+    process = demo.start("--subscribe", "--history", history, "--rows", 100, "--interval", 200)
+    demo.wait_for_rows(process)
+    words = f"--source subscribe --history {history} --limit {limit} --interval 200"
+    assert any(words in line for line in demo.processes().values()), demo.processes()
+    assert health(demo.port)["tables"]["stock_values"]["source"] == "subscribe"
+    demo.end(process)
+
+
+@pytest.mark.parametrize("shell", [["sh"], ["dash"], ["bash"], ["bash", "--posix"]], ids=" ".join)
+def test_runs_by_any_shell_from_any_folder_through_a_link(demo, shell):
+    if not shutil.which(shell[0]):
+        pytest.skip(f"no {shell[0]}")
+    for name in ("run.sh", "install.sh", "docker.sh"):
+        (demo.outputs / name).symlink_to(demo.folder / name)
+        done = subprocess.run(
+            [*shell, name, "--help"], cwd=demo.outputs, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert done.stdout.startswith(f"usage: ./{name}")
+    (demo.folder / "embedded/__main__.py").write_text("raise SystemExit('the stand-in was here')")
+    done = subprocess.run(
+        [*shell, "run.sh", "--no-install", "--port", str(demo.port)],
+        cwd=demo.outputs,
+        env=demo.environ | demo.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "the stand-in was here" in done.stderr
 
 
 def test_a_background_job_of_a_script_ends_on_sigint(demo):
-    # such a job starts with SIGINT ignored, which no trap of bash can change
+    # such a job starts with SIGINT ignored, which no trap of a shell can change
     script = '"$@" & echo $! >pid; wait $!; echo "status $?"'
     command = ["bash", "-c", script, "-", demo.folder / "run.sh", "--no-install", "--port", demo.port]
-    with running(["env", "-u", "TDENGINE_DSN", *command], demo.logs, "job", cwd=demo.logs, env=demo.env) as job:
+    with running(["env", "-u", "TDENGINE_DSN", *command], demo.outputs, "job", cwd=demo.outputs, env=demo.env) as job:
         demo.wait_for_rows(job)
-        os.kill(int((demo.logs / "pid").read_text()), signal.SIGINT)
+        os.kill(int((demo.outputs / "pid").read_text()), signal.SIGINT)
         wait_until(lambda: "status 0" in job.stdout(), ENDS_S, lambda: demo.log(job))
-        assert demo.processes() == {}
+        demo.wait_until_empty()
 
 
-def test_ctrl_c_in_a_terminal(demo):
-    # the terminal's SIGINT goes to all of its foreground processes: the parts must be out of its reach
+def test_a_terminal_is_shown_one_line_that_changes_and_ctrl_c_ends_it(demo):
+    # the terminal's SIGINT goes to all of its foreground processes: the services must be out of its reach
     leader, follower = os.openpty()
     process = subprocess.Popen(
         [demo.folder / "run.sh", "--no-install", "--port", str(demo.port)],
-        cwd=demo.logs,
+        cwd=demo.outputs,
         env=demo.environ | demo.env,
         stdin=follower,
         stdout=follower,
@@ -206,15 +134,16 @@ def test_ctrl_c_in_a_terminal(demo):
     os.close(follower)
     shown = b""
     try:
-        while shown.count(b"rows/s") < 2:
+        while shown.count(b"rows/s, ") < 2:
             shown += os.read(leader, 4096)
+        assert b"\r1," in shown
         os.write(leader, b"\x03")
         assert process.wait(ENDS_S) == 0
         while b"sent" not in shown:
             shown += os.read(leader, 4096)
         assert b"Traceback" not in shown
-        assert b"not sent" not in (demo.folder / ".logs" / "producer-stocks.log").read_bytes()
-        assert demo.processes() == {}
+        assert b"not sent" not in (demo.folder / ".logs/producer-stocks.log").read_bytes()
+        demo.wait_until_empty()
     finally:
         process.kill()
         process.wait(10)
@@ -224,7 +153,7 @@ def test_ctrl_c_in_a_terminal(demo):
 def test_ends_when_nobody_reads_its_output(demo):
     process = subprocess.Popen(
         [demo.folder / "run.sh", "--no-install", "--port", str(demo.port)],
-        cwd=demo.logs,
+        cwd=demo.outputs,
         env=demo.environ | demo.env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -236,44 +165,72 @@ def test_ends_when_nobody_reads_its_output(demo):
         process.stdout.close()
         assert process.wait(30) == 1
         assert b"nobody reads" in process.stderr.read()
-        wait_until(lambda: demo.processes() == {}, 1, demo.processes)
+        demo.wait_until_empty()
     finally:
         process.kill()
         process.wait(10)
         process.stderr.close()
 
 
+@pytest.mark.parametrize("redirection", [">/dev/full 2>/dev/full", ">&- 2>&-", "2>&- | cat"])
+def test_goes_on_when_nothing_can_be_reported(demo, redirection):
+    script = f'exec "$0" --no-install --port {demo.port} {redirection}'
+    process = demo.start(script=["bash", "-c", script, demo.folder / "run.sh"])
+    wait_until(lambda: (health(demo.port) or {}).get("status") == "ok", 60, lambda: demo.log(process))
+    rows = health(demo.port)["tables"]["stock_values"]["rows"]
+    wait_until(lambda: health(demo.port)["tables"]["stock_values"]["rows"] > rows + 1000, 30, demo.service_logs)
+    os.kill(demo.pid("-m bridge.launch"), signal.SIGTERM)
+    demo.assert_ended(process, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_once_ends_it_with_status_0(demo, number):
+    for after_ms in (60, 100, 150, 200, 300):
+        process = demo.start()
+        time.sleep(after_ms / 1000)
+        demo.end(process, number)
+        assert process.stderr() == ""
+
+
+def test_what_it_has_started_ends_with_it_also_when_it_is_killed(demo):
+    process = demo.start()
+    demo.wait_for_rows(process)
+    process.signal(signal.SIGKILL)
+    demo.wait_until_empty()
+    # in order, as always: the producer could send its last rows
+    assert sent((demo.folder / ".logs/producer-stocks.log").read_text()) > 0
+
+
 @pytest.mark.parametrize(
-    ("part", "words"),
+    ("service", "words"),
     [
         ("producer-stocks", "producer.py"),
         ("perspective_server", "perspective_server.py"),
         ("stand-in", "-m embedded"),
     ],
 )
-def test_the_death_of_a_part_ends_all(demo, part, words):
+def test_the_death_of_a_service_ends_all(demo, service, words):
     process = demo.start()
     demo.wait_for_rows(process)
     os.kill(demo.pid(words), signal.SIGKILL)
     demo.assert_ended(process, 1)
     first, *rest = process.stderr().splitlines()
-    assert first == f"run.sh: {part} has ended with status 137; the end of .logs/{part}.log:"
-    assert set(rest) <= set((demo.folder / ".logs" / f"{part}.log").read_text().splitlines())
+    assert first == f"run.sh: {service} has ended with status 137; the end of .logs/{service}.log:"
+    assert set(rest) <= set((demo.folder / f".logs/{service}.log").read_text().splitlines())
     assert rest
 
 
-def test_a_part_that_hangs_does_not_delay_the_end(demo):
+def test_a_service_that_hangs_does_not_delay_the_end(demo):
     process = demo.start()
     demo.wait_for_rows(process)
     for words in ("producer.py", "perspective_server.py", "-m embedded"):
         os.kill(demo.pid(words), signal.SIGSTOP)
     started = time.monotonic()
-    process.signal(signal.SIGTERM)
-    demo.assert_ended(process, 0)
-    assert time.monotonic() - started > 3  # the parts are given time
+    demo.end(process)
+    assert time.monotonic() - started > 5  # the producer has time
 
 
-def test_a_part_that_can_not_start_is_named(demo):
+def test_a_service_that_can_not_start_is_named(demo):
     (demo.folder / "producer.py").write_text("import sys; sys.exit('no producer today')")
     result = demo.run("--no-install", "--port", demo.port)
     assert result.returncode == 1
@@ -281,38 +238,125 @@ def test_a_part_that_can_not_start_is_named(demo):
         "run.sh: producer-stocks has ended with status 1; the end of .logs/producer-stocks.log:",
         "no producer today",
     ]
-    assert demo.processes() == {}
+    demo.wait_until_empty()
+
+
+def test_a_log_that_is_no_file_is_not_read(demo):
+    demo.fake_services("{}", "import time; time.sleep(1)")
+    logs = demo.folder / ".logs"
+    logs.mkdir()
+    (logs / "producer-stocks.log").symlink_to("/dev/zero")
+    result = demo.run("--no-install", "--port", demo.port)
+    assert "producer-stocks has ended with status 0" in only_line(result)
+    (logs / "producer-stocks.log").unlink()
+    os.mkfifo(logs / "producer-stocks.log")  # that nobody reads
+    assert "can't write" in only_line(demo.run("--no-install", "--port", demo.port))
+
+
+def test_a_folder_that_can_not_be_written_is_named(demo):
+    (demo.folder / ".logs").write_text("a file where a folder should be")
+    assert f"can't write into {demo.folder}" in only_line(demo.run("--no-install", "--port", demo.port))
+
+
+# What it reports
+
+
+def table(status="ok", **values):
+    counts = {"rows": 5, "rows_per_s": 1.0, "missed_rows": 0, "unshown_values": 0}
+    own = {"table": "factory.sensors", "dataset": None, "error": None}
+    return counts | own | {"status": status} | values
+
+
+def as_health(*tables):
+    status = tables[0]["status"] if tables else "waiting"
+    return json.dumps({"status": status, "tables": {f"t{k}": each for k, each in enumerate(tables)}})
+
+
+def test_incomplete_is_running_and_said(demo):
+    demo.fake_services(as_health(table("incomplete", missed_rows=3, unshown_values=1, dataset="stocks")))
+    process = demo.start()
+    wait_until(lambda: "3 rows and 1 values could not be shown" in process.stdout(), 30, lambda: demo.log(process))
+    assert "page at" in process.stdout()
+    demo.end(process)
+
+
+def test_what_is_waited_for_is_reported_within_5_s(demo):
+    error = "TDengine does not answer"
+    waits = "import sys, signal; print('waiting for TDengine', file=sys.stderr, flush=True); signal.pause()"
+    demo.fake_services(as_health(table("waiting", dataset="stocks", error=error)), waits)
+    process = demo.start()
+    wait_until(lambda: "arguments" in os.listdir(demo.folder), 30, lambda: demo.log(process))
+    wait_until(lambda: error in process.stderr(), 6, lambda: demo.log(process))
+    assert "producer-stocks: waiting for TDengine" in process.stderr()
+    assert "page at" not in process.stdout()
+    demo.end(process)
+    assert process.stderr().count(error) == 1
+
+
+def test_an_error_while_it_runs_is_in_the_line(demo):
+    demo.fake_services(as_health(table(dataset="stocks")))
+    process = demo.start()
+    wait_until(lambda: "1.0 rows/s, 5 rows total\n" in process.stdout(), 30, lambda: demo.log(process))
+    (demo.folder / "health.json").write_text(as_health(table("stale", dataset="stocks", error="TDengine is\naway")))
+    wait_until(lambda: "(stale: TDengine is away)" in process.stdout(), 30, lambda: demo.log(process))
+    demo.end(process)
+
+
+def test_a_table_of_the_users_own_has_no_producer_and_may_have_no_rows(demo):
+    demo.fake_services(as_health(table("waiting", error="factory.sensors has no rows")))
+    process = demo.start("--table", "factory.sensors", "--table", "factory.`Machine Log`")
+    wait_until(lambda: "page at" in process.stdout(), 30, lambda: demo.log(process))
+    assert "factory.sensors has no rows" in process.stderr()
+    arguments = (demo.folder / "arguments").read_text()
+    assert arguments.startswith("--table factory.sensors --table factory.`Machine Log` --port")
+    assert not any("producer.py" in line for line in demo.processes().values())
+    demo.end(process)
+
+
+def test_a_table_beside_a_dataset_has_the_datasets_producer(demo):
+    demo.fake_services(as_health(table(), table(dataset="meters")))
+    process = demo.start("--dataset", "meters", "--table", "factory.sensors")
+    wait_until(lambda: "2.0 rows/s, 10 rows total" in process.stdout(), 30, lambda: demo.log(process))
+    assert (demo.folder / "arguments").read_text().startswith("--dataset meters --table factory.sensors")
+    assert any("producer.py --dataset meters" in line for line in demo.processes().values())
+    demo.end(process)
+
+
+def test_open_opens_the_page_once_rows_flow(demo):
+    demo.fake_services(as_health(table(dataset="stocks")))
+    browser = demo.outputs / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" >"{demo.outputs}/opened"\n')
+    browser.chmod(0o755)
+    process = demo.start("--open", BROWSER=browser)
+    wait_until(lambda: (demo.outputs / "opened").exists(), 30, lambda: demo.log(process))
+    wait_until(lambda: (demo.outputs / "opened").read_text() == f"http://localhost:{demo.port}/\n", 5, "the address")
+    demo.end(process)
 
 
 # Which TDengine
 
 
-def standin(demo, port):
+def standin(demo, port, *args):
     """A stand-in of its own on port, to be entered."""
-    args = [sys.executable, "-m", "embedded", "--port", port, "--data", demo.logs / "data"]
-    return running(args, demo.logs, "embedded")
-
-
-def listens(port):
-    with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) == 0
+    args = [sys.executable, "-m", "embedded", "--port", port, "--data", demo.outputs / "data", *args]
+    return running(args, demo.outputs, "embedded")
 
 
 def test_uses_the_tdengine_of_the_environment(demo):
     port = free_port()
     with standin(demo, port) as database:
-        wait_until(lambda: listens(port), 20, database.log)
-        dsn = f"ws://root:taosdata@127.0.0.1:{port}"
+        wait_until(lambda: listens(port), 30, database.log)
+        dsn = f"ws://root:taosdata@127.0.0.1:{port}/own_database"
         process = demo.start("--docker", TDENGINE_DSN=dsn)
         shown = demo.wait_for_rows(process)
         assert f"at ws://127.0.0.1:{port} (TDENGINE_DSN)" in shown
+        assert "in own_database.stocks_values there" in shown
         lines = demo.processes().values()
         assert not any("-m embedded" in line for line in lines)
         # anybody may read a command line
         assert not any("taosdata" in line for line in lines)
-        assert "taosdata" not in process.stdout() + process.stderr() + demo.part_logs()
-        process.signal(signal.SIGINT)
-        demo.assert_ended(process, 0)
+        assert "taosdata" not in process.stdout() + process.stderr() + demo.service_logs()
+        demo.end(process, signal.SIGINT)
 
         dsn = f"ws://root:a%20secret@127.0.0.1:{port}"
         line = only_line(demo.run("--no-install", "--port", demo.port, TDENGINE_DSN=dsn))
@@ -325,8 +369,14 @@ def test_uses_the_tdengine_of_the_environment(demo):
         shown = demo.wait_for_rows(process)
         assert "docker.sh was here" in shown
         assert f"TDengine in Docker on port {port}" in shown
-        process.signal(signal.SIGINT)
-        demo.assert_ended(process, 0)
+        demo.end(process)
+
+
+def test_stand_in_is_insisted_on(demo):
+    process = demo.start("--stand-in", TDENGINE_DSN="ws://root:taosdata@db.example:6041")
+    shown = demo.wait_for_rows(process)
+    assert f"using the stand-in for TDengine on port {demo.tdengine_port} (--stand-in)" in shown
+    demo.end(process)
 
 
 def test_a_failure_of_docker_ends_it(demo):
@@ -336,29 +386,25 @@ def test_a_failure_of_docker_ends_it(demo):
 
 
 def test_a_tdengine_that_does_not_answer(demo):
-    dsn = f"ws://root:secret@127.0.0.1:{free_port()}/x"
-    line = only_line(demo.run("--no-install", "--port", demo.port, TDENGINE_DSN=dsn))
-    assert "no TDengine answers at ws://127.0.0.1:" in line
-    assert "secret" not in line
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        dsn = f"ws://root:secret@127.0.0.1:{silent.getsockname()[1]}"
-        line = only_line(demo.run("--no-install", "--port", demo.port, TDENGINE_DSN=dsn))
-    assert "no TDengine answers at ws://127.0.0.1:" in line
-    assert "secret" not in line
+        for port in (free_port(), silent.getsockname()[1]):
+            dsn = f"ws://root:secret@127.0.0.1:{port}/x"
+            line = only_line(demo.run("--no-install", "--port", demo.port, TDENGINE_DSN=dsn))
+            assert f"no TDengine answers at ws://127.0.0.1:{port}" in line
+            assert "secret" not in line
 
 
 @pytest.mark.parametrize("dsn", ["localhost:6041", "mysql://root:secret@localhost", "ws://root:se/cret@localhost"])
-def test_an_unusable_dsn(demo, dsn):
+def test_an_invalid_dsn(demo, dsn):
     line = only_line(demo.run("--no-install", "--port", demo.port, TDENGINE_DSN=dsn), status=2)
     assert "TDENGINE_DSN" in line
     assert "cret" not in line
 
 
 def test_a_tdengine_that_refuses_the_default_password(demo):
-    (demo.logs / "password").write_text("other\n")
-    args = ["--port", demo.tdengine_port, "--data", demo.logs / "data", "--password-file", demo.logs / "password"]
-    with running([sys.executable, "-m", "embedded", *args], demo.logs, "embedded") as database:
-        wait_until(lambda: listens(demo.tdengine_port), 20, database.log)
+    (demo.outputs / "password").write_text("other\n")
+    with standin(demo, demo.tdengine_port, "--password-file", demo.outputs / "password") as database:
+        wait_until(lambda: listens(demo.tdengine_port), 30, database.log)
         line = only_line(demo.run("--no-install", "--port", demo.port))
     assert "refuses root" in line
     assert "TDENGINE_DSN=" in line
@@ -366,39 +412,50 @@ def test_a_tdengine_that_refuses_the_default_password(demo):
 
 def test_another_program_on_tdengines_port(demo):
     args = [sys.executable, "-m", "http.server", demo.tdengine_port, "--bind", "127.0.0.1"]
-    with running(args, demo.logs, "other", cwd=demo.logs) as other:
-        wait_until(lambda: listens(demo.tdengine_port), 20, other.log)
+    with running(args, demo.outputs, "other", cwd=demo.outputs) as other:
+        wait_until(lambda: listens(demo.tdengine_port), 30, other.log)
         process = demo.start()
         shown = demo.wait_for_rows(process)
         assert f"port {demo.tdengine_port} is taken by something that is no TDengine" in shown
-        process.signal(signal.SIGTERM)
-        demo.assert_ended(process, 0)
+        demo.end(process)
 
 
-# Installing, arguments
+# Installing, arguments, cleaning
+
+
+def write_script(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 def test_installs_first_and_a_signal_ends_that_too(demo):
-    install = demo.folder / "install.sh"
-    install.write_text("#!/bin/bash\necho installing; sleep 60 & trap 'kill $!; exit 1' TERM; wait\n")
-    install.chmod(0o755)
+    (demo.folder / "requirements.txt").write_text("a-package-that-is-not-there==1.0\n")
+    script = "#!/bin/bash\necho installing; sleep 60 & trap 'kill $!; exit 1' TERM; wait\n"
+    write_script(demo.folder / "install.sh", script)
     process = demo.start(install=True)
-    wait_until(lambda: "installing" in process.stdout(), 20, process.log)
-    process.signal(signal.SIGINT)
-    demo.assert_ended(process, 0)
+    wait_until(lambda: "installing" in process.stdout(), 30, process.log)
+    demo.end(process, signal.SIGINT)
 
 
 def test_a_failure_of_install_ends_it(demo):
-    install = demo.folder / "install.sh"
-    install.write_text("#!/bin/sh\necho 'install.sh: no Python' >&2; exit 1\n")
-    install.chmod(0o755)
+    (demo.folder / "requirements.txt").write_text("a-package-that-is-not-there==1.0\n")
+    write_script(demo.folder / "install.sh", "#!/bin/sh\necho 'install.sh: no Python' >&2; exit 1\n")
     result = demo.run("--port", demo.port)
     assert (result.returncode, result.stderr) == (1, "install.sh: no Python\n")
 
 
-def test_without_install_there_must_be_a_venv(demo):
-    (demo.folder / ".venv").unlink()
+def test_without_install_there_must_be_an_environment(demo):
+    (demo.folder / "venv").unlink()
     assert "./install.sh" in only_line(demo.run("--no-install", "--port", demo.port))
+
+
+def test_an_environment_without_taosws_is_named(demo):
+    (demo.folder / "venv").unlink()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", demo.folder / "venv"], check=True, timeout=60)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        line = only_line(demo.run("--no-install", "--port", demo.port, TDENGINE_PORT=str(other.getsockname()[1])))
+    assert "No module named 'taosws'" in line
+    assert "./install.sh" in line
 
 
 @pytest.mark.parametrize(
@@ -418,17 +475,45 @@ def test_without_install_there_must_be_a_venv(demo):
         ["--history=0m"],
         ["--subscribe=yes"],
         ["--docker=yes"],
+        ["--docker", "--stand-in"],
+        ["--node", "--history", "1m"],
     ],
+    ids=" ".join,
 )
-def test_unusable_arguments(demo, args):
+def test_invalid_arguments(demo, args):
     only_line(demo.run(*args), status=2)
     assert not (demo.folder / ".logs").exists()
+
+
+def test_a_port_in_the_environment_that_is_none(demo):
+    assert "TDENGINE_PORT" in only_line(demo.run("--no-install", TDENGINE_PORT="x"), status=2)
 
 
 def test_help(demo):
     result = demo.run("--help")
     assert (result.returncode, result.stderr) == (0, "")
-    for flag in ("--dataset", "--port", "--docker", "--no-install", "--limit", "--rows", "--interval", "TDENGINE_DSN"):
-        assert flag in result.stdout
-    for flag in ("--subscribe", "--history"):
-        assert flag in result.stdout
+    flags = "dataset table port docker stand-in node subscribe history limit rows interval open no-install clean"
+    for name in flags.split():
+        assert f"--{name}" in result.stdout
+    assert "TDENGINE_DSN" in result.stdout
+
+
+def test_clean_removes_what_the_demo_has_put_there_after_a_question(demo):
+    process = demo.start()
+    demo.wait_for_rows(process)
+    assert "a demo runs" in only_line(demo.run("--clean"))
+    demo.end(process)
+    (demo.folder / "env.sh").write_text("")
+    (demo.folder / "mine.txt").write_text("mine")
+    before = {path.name for path in demo.folder.iterdir()}
+    assert {".logs", ".data"} < before
+    result = demo.run("--clean", stdin="no\n")
+    assert "nothing removed" in only_line(result)
+    assert {path.name for path in demo.folder.iterdir()} == before
+    result = demo.run("--clean", stdin="y\n")
+    assert result.returncode == 0, result
+    for name in (".logs", ".data", "env.sh", "DROP DATABASE stocks"):
+        assert name in result.stdout
+    # an environment that install.sh has not made stays
+    assert before - {path.name for path in demo.folder.iterdir()} == {".logs", ".data", ".cache", "env.sh"}
+    assert not re.search("removed|Remove", demo.run("--clean").stdout)

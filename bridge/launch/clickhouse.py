@@ -10,8 +10,9 @@ import sys
 
 from .. import dsn
 from . import ROOT, Failed, Unusable, launcher, report
-from .launcher import DATABASE, PRODUCER, SERVER, flags, free_port, listens, port_of, rows_of_history
+from .launcher import flags, free_port, listens, port_of, rows_of_history
 from .probe import CLICKHOUSE
+from .watchdog import DATABASE, PRODUCER, SERVER
 
 PROG, FOLDER, INSTALL = "clickhouse/run.sh", ROOT / "clickhouse", ["--clickhouse"]
 

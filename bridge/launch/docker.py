@@ -3,6 +3,7 @@
 python -m bridge.launch.docker tdengine|clickhouse [--benchmark] [--no-pull] [--data FOLDER] [--stop]
 """
 
+import argparse
 import asyncio
 import base64
 import json
@@ -308,12 +309,12 @@ class Docker:
 def data_folder(text):
     """The folder's whole path, made when it is missing; from where docker.sh was called."""
     if not text or re.search(r"[:|]", text):
-        raise running.argparse.ArgumentTypeError("Docker takes no folder with : or | in its name, and not ''")
+        raise argparse.ArgumentTypeError("Docker takes no folder with : or | in its name, and not ''")
     folder = pathlib.Path(os.environ.get("CALLED_FROM", "."), text).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        raise running.argparse.ArgumentTypeError(f"can't make the folder {text}") from None
+        raise argparse.ArgumentTypeError(f"can't make the folder {text}") from None
     return folder.resolve()
 
 
@@ -350,7 +351,7 @@ def main():
             )
         return await Docker(services, kind, args).work() or 0
 
-    return running.run("docker.sh", work)
+    return running.run("docker.sh", work, when_stopped="interrupted: run it again")
 
 
 if __name__ == "__main__":

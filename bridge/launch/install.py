@@ -220,7 +220,7 @@ def main():
             report("taosws needs no native driver; ./install.sh --native fetches one for other tools")
         return 0
 
-    return running.run("install.sh", work)
+    return running.run("install.sh", work, when_stopped="interrupted: run it again")
 
 
 if __name__ == "__main__":

@@ -3,53 +3,51 @@
 A demo is a module with FOLDER, add_arguments(parser), database(launcher) and start(launcher): see tdengine.py.
 """
 
+import argparse
 import asyncio
 import contextlib
 import fcntl
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
 
+from .. import options
 from . import Failed, Unusable, clean, complain, install, report, running
+from .watchdog import PRODUCER
 
 ROWS_LIMIT_S = 60  # until rows flow
 HINT_S = 4  # until it is reported what the services wait for
 LISTEN_LIMIT_S = 60  # until a database of ours listens
-DATABASE, ADAPTER, SERVER, PRODUCER = range(4)  # ranks: what is ended last comes first
 USUAL_ROWS, MOST_ROWS = 20_000, 60_000  # of a Perspective table: as perspective_server.py, and with --history
 RUNS = ("ok", "incomplete")
 
 
-def whole_number(least, most):
-    def parse(text):
-        if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= most:
-            raise running.argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} to {most}")
-        return int(text)
-
-    return parse
-
-
 def duration(text):
-    if not re.fullmatch("0*[1-9][0-9]{0,5}[smhd]", text):
-        raise running.argparse.ArgumentTypeError(f"'{text}' is not a time such as 30s, 10m, 2h or 1d")
+    """A time as perspective_server.py takes it, unchanged."""
+    options.duration_s(text)
     return text
 
 
 def port_of(variable, default):
     """The port that an environment variable names."""
-    with contextlib.suppress(running.argparse.ArgumentTypeError):
-        return whole_number(1, 65535)(os.environ.get(variable) or str(default))
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        return options.whole_number(1, 65535)(os.environ.get(variable) or str(default))
     raise Unusable(f"{variable}: '{os.environ[variable]}' is not a port")
 
 
 def add_arguments(parser):
     """The flags that both demos have."""
     add = parser.add_argument
-    add("--port", type=whole_number(1, 65535), default=8080, metavar="P", help="where the page is (default 8080)")
+    add(
+        "--port",
+        type=options.whole_number(1, 65535),
+        default=8080,
+        metavar="P",
+        help="where the page is (default 8080)",
+    )
     add(
         "--history",
         type=duration,
@@ -58,12 +56,17 @@ def add_arguments(parser):
     )
     add(
         "--limit",
-        type=whole_number(1, 10**8),
+        type=options.whole_number(1, 10**8),
         metavar="N",
         help="rows a Perspective table holds, the newest (default 20000)",
     )
-    add("--rows", type=whole_number(1, 10**8), metavar="N", help="rows a batch (default 250)")
-    add("--interval", type=whole_number(10, 60000), metavar="MS", help="between batches, and polls (default 250)")
+    add("--rows", type=options.whole_number(1, 10**8), metavar="N", help="rows a batch (default 250)")
+    add(
+        "--interval",
+        type=options.whole_number(10, 60000),
+        metavar="MS",
+        help="between batches, and polls (default 250)",
+    )
     add("--open", action="store_true", help="open the page in your browser once rows flow")
     add("--no-install", action="store_true", help="don't look whether everything is installed")
     add(
@@ -273,11 +276,12 @@ class Launcher:
         return own and late
 
     def hint(self, state):
+        """Reports what the server and the producers wait for."""
         for table in (state or {"tables": {}})["tables"].values():
             self.report_once("perspective_server", table.get("error"))
-        for service in self.services.running:
-            if service.rank == PRODUCER or (service.rank == SERVER and not state):
-                self.report_once(service.name, (service.last_lines(1) or [""])[0])
+        for service in self.producers:
+            waiting = [line for line in service.last_lines() if line.startswith("waiting")]
+            self.report_once(service.name, waiting[-1] if waiting else None)
 
     def ended(self):
         """The producers' last lines; the exit status, 1 when one of them could not send all."""

@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-async def until_stopped(script, work, after):
+async def until_stopped(script, work, after, when_stopped):
     """Awaits work(services), then ends all services: the exit status."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in SIGNALS:
@@ -51,14 +51,19 @@ async def until_stopped(script, work, after):
     finally:
         await services.end()
         services.close()
+    if stopped.is_set() and when_stopped:
+        complain(f"{script}: {when_stopped}")
     with contextlib.suppress(BrokenPipeError):
         return after() or status
     return status
 
 
-def run(script, work, after=lambda: 0):
-    """The exit status of a script: work is a coroutine function of Services, after() is called when all have ended."""
-    status = asyncio.run(until_stopped(script, work, after))
+def run(script, work, after=lambda: 0, when_stopped=""):
+    """The exit status of a script: work is a coroutine function of Services; after() follows when all have ended.
+
+    A signal is no failure, but what it has kept from being done may need a line.
+    """
+    status = asyncio.run(until_stopped(script, work, after, when_stopped))
     try:
         sys.stdout.flush()
     except (OSError, ValueError, AttributeError):

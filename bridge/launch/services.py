@@ -115,22 +115,20 @@ class Services:
         return next(service for service in watched if service.ended.done())
 
     async def end(self, services=None):
-        """Ends these or all: the highest rank first, which has longest, as a producer still sends what it keeps."""
+        """Ends these or all, the highest rank first; what has not ended in time is killed."""
         services = self.running[:] if services is None else services
-        limit_s = watchdog.FIRST_LIMIT_S
         for rank in sorted({service.rank for service in services}, reverse=True):
             equals = [service for service in services if service.rank == rank]
             for service in equals:
                 with contextlib.suppress(ProcessLookupError):
                     service.process.terminate()
-            await asyncio.wait([service.ended for service in equals], timeout=limit_s)
+            await asyncio.wait([service.ended for service in equals], timeout=watchdog.LIMITS_S[rank])
             for service in equals:
                 with contextlib.suppress(OSError):
                     os.killpg(service.pid, signal.SIGKILL)  # what it has started, too
-                await service.ended
+                await asyncio.wait([service.ended])  # awaited itself it would be cancelled with us
                 if service in self.running:
                     self.running.remove(service)
-            limit_s = watchdog.LIMIT_S
 
     def close(self):
         with contextlib.suppress(OSError):

@@ -10,8 +10,9 @@ import shutil
 
 from .. import dsn
 from . import ROOT, Failed, Unusable, report, tdengine_server
-from .launcher import DATABASE, PRODUCER, SERVER, flags, free_port, listens, port_of, rows_of_history
+from .launcher import flags, free_port, listens, port_of, rows_of_history
 from .services import last_lines
+from .watchdog import DATABASE, PRODUCER, SERVER
 
 PROG, FOLDER, INSTALL = "./run.sh", ROOT, []
 TABLES = {"stocks": ("stocks", "stocks_values"), "meters": ("power", "meters")}  # of each dataset: database, table

@@ -9,33 +9,36 @@ import signal
 import sys
 import time
 
-FIRST_LIMIT_S = 6  # for the highest rank: a producer sends for up to 5 s
-LIMIT_S = 1.5  # for each other rank
+# Ranks: what ends last comes first. A producer still sends what it keeps, for up to 5 s.
+DATABASE, ADAPTER, SERVER, PRODUCER = range(4)
+LIMITS_S = {DATABASE: 4, ADAPTER: 1.5, SERVER: 1.5, PRODUCER: 6}
 
 
-def is_alive(group):
+def is_alive(pid):
+    """Whether a process runs: not when it has ended and only waits for its new parent to notice."""
     try:
-        os.killpg(group, 0)
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return True  # no /proc here
     except OSError:
         return False
-    return True
 
 
 def end(groups):
-    """Ends [(rank, process group)]: terminated, the highest rank first; what has not ended in time is killed."""
-    limit = FIRST_LIMIT_S
+    """Ends [(rank, process group)], the highest rank first; what has not ended in time is killed."""
     for rank in sorted({rank for rank, _ in groups}, reverse=True):
         those = [group for each, group in groups if each == rank and is_alive(group)]
         for group in those:
             with contextlib.suppress(OSError):
                 os.kill(group, signal.SIGTERM)  # its leader, which knows how to end the others
-        deadline = time.monotonic() + limit
+        deadline = time.monotonic() + LIMITS_S[rank]
         while any(map(is_alive, those)) and time.monotonic() < deadline:
             time.sleep(0.02)
         for group in those:
             with contextlib.suppress(OSError):
                 os.killpg(group, signal.SIGKILL)
-        limit = LIMIT_S
 
 
 def main():

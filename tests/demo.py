@@ -1,0 +1,138 @@
+"""A copy of the demo for tests of its shell scripts, and what is running in it."""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+from helpers import ROOT, Process, free_port, wait_until
+
+FILES = ["run.sh", "install.sh", "docker.sh", "producer.py", "perspective_server.py", "prsp-viewer.html"]
+FILES += ["requirements.txt", "embedded", "bridge", "viewer"]
+ENDS_S = 18  # 13 s are the sum of all bounds; the rest is for a busy machine
+# A server that answers /healthz with the file health.json beside it, and takes note of its arguments
+FAKE_SERVER = """
+import http.server, pathlib, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(pathlib.Path("health.json").read_bytes())
+
+    def log_message(self, *_):
+        pass
+
+pathlib.Path("arguments").write_text(" ".join(sys.argv[1:]))
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+class Demo:
+    """The demo in a folder with a space in its name, using the tests' own Python and free ports."""
+
+    def __init__(self, folder):
+        self.outputs, self.folder = folder, folder / "a copy"
+        self.folder.mkdir()
+        for name in FILES:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif (ROOT / name).exists():
+                shutil.copy(ROOT / name, self.folder)
+        (self.folder / "venv").symlink_to(sys.prefix)
+        self.port, self.tdengine_port = free_port(), free_port()
+        self.environ = {name: value for name, value in os.environ.items() if name != "TDENGINE_DSN"}
+        self.env = {"TDENGINE_PORT": str(self.tdengine_port)}
+        self.started = []
+
+    def start(self, *args, port=None, install=False, script=None, **env):
+        """run.sh in the background, from another folder."""
+        script = script or [self.folder / "run.sh"]
+        args = [*script, "--port", port or self.port, *([] if install else ["--no-install"]), *args]
+        env_args = ["env", "-u", "TDENGINE_DSN", *(f"{name}={value}" for name, value in (self.env | env).items())]
+        self.started.append(Process([*env_args, *args], self.outputs, "run", cwd=self.outputs))
+        return self.started[-1]
+
+    def run(self, *args, stdin=None, **env):
+        """run.sh that is expected to end by itself."""
+        return subprocess.run(
+            [self.folder / "run.sh", *map(str, args)],
+            cwd=self.outputs,
+            env=self.environ | self.env | env,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            input=stdin or "",
+        )
+
+    def wait_for_rows(self, process, port=None):
+        """Until two lines with rows/s are there: the process' standard output."""
+        pattern = r"[1-9][\d,.]* rows/s"
+        wait_until(
+            lambda: len(re.findall(pattern, process.stdout())) > 1 or not process.alive(), 90, lambda: self.log(process)
+        )
+        assert process.alive(), self.log(process)
+        assert f"page at http://localhost:{port or self.port}/\n" in process.stdout()
+        return process.stdout()
+
+    def processes(self):
+        """{pid: command line} of all processes that work in this folder."""
+        found = {}
+        for entry in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                # no command line: it has ended, and waits for its parent to notice
+                if line and pathlib.Path(os.readlink(entry / "cwd")) == self.folder:
+                    found[int(entry.name)] = line
+            except OSError:
+                continue  # it has ended meanwhile
+        return found
+
+    def pid(self, words):
+        """Of the service whose command line holds words: the oldest such process."""
+        return min(pid for pid, line in self.processes().items() if words in line)
+
+    def service_logs(self):
+        return "\n".join(f"{path.name}: {path.read_text()[-1000:]}" for path in self.folder.glob(".logs/*.log"))
+
+    def log(self, process):
+        return process.log() + self.service_logs()
+
+    def wait_until_empty(self):
+        wait_until(lambda: not self.processes(), 10, lambda: f"{self.processes()} still run")
+
+    def assert_ended(self, process, status=0):
+        assert process.wait(ENDS_S) == status, self.log(process)
+        self.wait_until_empty()
+
+    def end(self, process, number=signal.SIGTERM):
+        process.signal(number)
+        self.assert_ended(process, 0)
+
+    def fake_services(self, health, producer="import signal; signal.pause()"):
+        """Stand-ins for producer and server; health: the text of /healthz."""
+        (self.folder / "perspective_server.py").write_text(FAKE_SERVER)
+        (self.folder / "health.json").write_text(health)
+        (self.folder / "producer.py").write_text(producer)
+
+    def close(self):
+        for process in self.started:
+            process.stop()
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+
+
+def only_line(result, status=1, script="run.sh"):
+    """The one line of an error; AssertionError when there are several, or the status is another one."""
+    assert result.returncode == status, result
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"{script}: ")
+    return line
+
+
+def sent(text):
+    return sum(int(rows) for rows in re.findall(r"sent (\d+) rows in \d+ batches", text))
