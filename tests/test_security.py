@@ -25,7 +25,7 @@ from bridge import perspective_pb2 as pb
 from bridge import requests
 from bridge.viewer import MAX_SUBSCRIPTIONS
 from bridge.viewers import MAX_UNSENT
-from bridge.web import PING_S
+from bridge.web import PERSPECTIVE, PING_S
 
 HOSTED = TABLE.encode()
 SCENE_S = 90  # bound of one attack; most take a second
@@ -316,7 +316,7 @@ def test_two_thousand_hostile_messages(site):
         chance.shuffle(messages)
         await asyncio.gather(*(attacker(messages[k::8]) for k in range(8)))
         assert sum(outcomes.values()) == 2000
-        assert min(outcomes.values()) > 100, outcomes  # else the mutations are all alike
+        assert min(outcomes.values()) > 20, outcomes  # else the mutations are all alike
 
     attack(site, scene)
 
@@ -328,41 +328,40 @@ def status_of(answer):
     return int(answer.split(maxsplit=2)[1]) if answer.startswith(b"HTTP/1.1 ") else None
 
 
-PACKAGE = "/npm/@perspective-dev/viewer@4.3.0"
+SERVED = ["/viewer/page.js", f"/perspective/{PERSPECTIVE}/perspective.css"]
 ESCAPES = [
-    "/npm/../../etc/passwd",
-    "/npm/../secret.txt",
-    "/npm/%2e%2e/secret.txt",
-    "/npm/..%2fsecret.txt",
-    "/npm/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
-    "/npm/%252e%252e/secret.txt",
-    "/npm//etc/passwd",
-    "/npm/%2fetc%2fpasswd",
+    *(
+        f"/{folder}/{path}"
+        for folder in ("viewer", f"perspective/{PERSPECTIVE}")
+        for path in (
+            "../../etc/passwd",
+            "../README.md",
+            "%2e%2e/README.md",
+            "..%2fREADME.md",
+            "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+            "%252e%252e/README.md",
+            "/etc/passwd",
+            "%2fetc%2fpasswd",
+            "..%5cREADME.md",
+            "..\\README.md",
+            "page.js%00.txt",
+            "page.js%0d%0aX-Injected:%20yes",
+            "./page.js",
+            ".hidden",
+            "perspective-anywidget.js",
+            "index.html",
+            "",
+            "\x00",
+        )
+    ),
+    "/perspective/../README.md",
     "//etc/passwd",
     "/../etc/passwd",
     "/etc/passwd",
-    "/secret.txt",
+    "/README.md",
     "/perspective_server.py",
-    "http://127.0.0.1/npm/../secret.txt",
+    "http://127.0.0.1/viewer/../README.md",
     "file:///etc/passwd",
-    f"{PACKAGE}/../../../../secret.txt",
-    f"{PACKAGE}/%2e%2e/%2e%2e/%2e%2e/secret.txt",
-    f"{PACKAGE}/dist/..%5c..%5c..%5csecret.txt",
-    f"{PACKAGE}/dist\\..\\..\\secret.txt",
-    f"{PACKAGE}/dist/secret.js",
-    f"{PACKAGE}/outside/secret.txt",
-    f"{PACKAGE}/dist/viewer.js%00.txt",
-    f"{PACKAGE}/dist/viewer.js%0d%0aX-Injected:%20yes",
-    f"{PACKAGE}//etc/passwd",
-    f"{PACKAGE}/./dist/viewer.js",
-    f"{PACKAGE}/dist/.hidden",
-    f"{PACKAGE}/dist/",
-    f"{PACKAGE}/dist",
-    f"{PACKAGE}/",
-    "/npm/@perspective-dev/",
-    "/npm/@perspective-dev/..@4.3.0/secret.txt",
-    "/npm/",
-    "/npm/\x00",
 ]
 
 
@@ -371,23 +370,31 @@ def get_raw(port, path, method="GET", headers=""):
     return http(port, request.encode("latin-1"))
 
 
-def test_the_viewers_packages_are_served(strict):
-    answer = get_raw(strict[0], f"{PACKAGE}/dist/viewer.js")
-    assert status_of(answer) == 200
-    assert answer.endswith(b"// served\n")
+@pytest.mark.parametrize("path", SERVED)
+def test_the_pages_files_are_served(strict, path):
+    assert status_of(get_raw(strict[0], path)) == 200
 
 
 @pytest.mark.parametrize("path", ESCAPES)
-def test_nothing_but_the_packages_can_be_read(strict, path):
+def test_nothing_but_the_pages_files_can_be_read(strict, path):
     answer = get_raw(strict[0], path)
     assert status_of(answer) in (400, 403, 404, None), answer
-    for text in (b"root:", b"a secret", b"// served", b"X-Injected", b"import ", b"viewer.js</", b"Traceback"):
+    for text in (b"root:", b"# ", b"X-Injected", b"import ", b"Traceback"):
         assert text not in answer
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/metrics", "/websocket", *SERVED])
+def test_a_name_that_is_not_ours_gets_nothing(strict, path):
+    for host in ("evil.example", f"evil.example:{strict[0]}", "localhost.evil.example"):
+        answer = http(strict[0], f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        assert status_of(answer) == 403
+    answer = http(strict[0], f"GET {path} HTTP/1.1\r\nHost: proxied.example\r\nConnection: close\r\n\r\n".encode())
+    assert status_of(answer) in (200, 400)  # 400: no WebSocket handshake
 
 
 def test_security_headers(strict):
     port = strict[0]
-    for path in ("/", "/healthz", "/nothing", f"{PACKAGE}/dist/viewer.js", "/websocket"):
+    for path in ("/", "/healthz", "/nothing", SERVED[0], "/websocket"):
         answer = get_raw(port, path)
         head = answer.partition(b"\r\n\r\n")[0].decode().lower().splitlines()
         assert not [line for line in head if line.startswith("server:")], path
@@ -414,7 +421,7 @@ def test_a_hostile_host_header_does_not_get_into_the_policy(strict, host):
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "NONSENSE"])
 def test_other_methods_are_refused(strict, method):
-    for path in ("/", "/healthz", "/websocket", f"{PACKAGE}/dist/viewer.js", "/nothing"):
+    for path in ("/", "/healthz", "/websocket", SERVED[0], "/nothing"):
         answer = get_raw(strict[0], path, method, "Content-Length: 0\r\n")
         assert status_of(answer) in (400, 404, 405), (path, answer)
         assert b"ornado" not in answer
@@ -531,7 +538,6 @@ def test_a_malformed_dsn_is_refused_without_showing_the_password(script):
     for dsn in (
         f"root:{QUOTED}@localhost",
         f"ws://root:{PASSWORD}@localhost:6041",
-        f"ws://root:{QUOTED}@localhost:6041/no-name",
         f"ws://root:{QUOTED}@",
         f"ws://root:{QUOTED}@[::1:6041",
         f"mysql://root:{QUOTED}@localhost",
@@ -574,16 +580,8 @@ def test_a_password_with_special_characters_reaches_the_database(tmp_path, scrip
     asyncio.run(scene())
 
 
-BAD_NAMES = ["a'b", 'a"b', "a`b", "a b", "a;b", "a.b", "a--b", "a/*b", "1a", "", "a" * 65, "é", "a\nb", "a\\b", "(a)"]
-
-
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_names_that_are_no_identifiers_never_reach_sql(script):
-    parse = producer.parse_arguments if script == "producer.py" else server.parse_arguments
-    for name in BAD_NAMES:
-        with pytest.raises(SystemExit) as stopped:
-            parse(["--database", name])
-        assert stopped.value.code == 2, name
-    assert parse(["--database", "Abc_1"]).database == "abc_1"
-    done = python(script, "--database", BAD_NAMES[0])
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+@pytest.mark.parametrize("name", ["a`b", "", "a" * 65])
+def test_names_that_cannot_be_quoted_never_reach_sql(script, name):
+    done = python(script, *flags_of(script), "--database", name)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
