@@ -5,6 +5,9 @@ one layout would need more than it can do. A viewer that collapses or expands ro
 """
 
 import asyncio
+import collections
+import itertools
+import operator
 import secrets
 
 from . import perspective_pb2 as pb
@@ -13,6 +16,7 @@ from .costs import bounded, check_size
 from .requests import Invalid
 from .session import Session
 
+AT_ONCE = 50  # viewers that hear of an update before others are answered
 MAX_ANSWERS = 100  # that are kept of one view
 MAX_UPDATE_S = 1.0  # no more views are made while an update takes longer
 BANNED = "The engine has crashed on this request: it is refused until the server is started anew."
@@ -66,13 +70,26 @@ class SharedViews:
         self.session = Session(engine.server, lambda *event: self.loop.call_soon_threadsafe(self.deliver, *event))
         self.shapes, self.views = {}, set()  # by what they show: the shared ones; all
         self.tables = {}  # name of a table: Answers
+        self.events = collections.deque()  # (tail, those who don't have it yet)
         self.subscribers = {}  # number of a subscription: {(viewer, its number): its name of the view}
         self.hosted = None  # number of the subscription to the list of tables
         engine.after_update.append(self.delete_grown)
 
     def deliver(self, number, tail):
-        for (viewer, its_number), entity in list(self.subscribers.get(number, {}).items()):
-            viewer.send(requests.head(its_number, entity) + tail)
+        """An event of a subscription goes to all who have it."""
+        self.events.append((tail, iter(list(self.subscribers.get(number, {}).items()))))
+        if len(self.events) == 1:
+            self.deliver_some()
+
+    def deliver_some(self):
+        """A few at a time: between them, the reads of those who got theirs are answered."""
+        tail, subscribers = self.events[0]
+        for (viewer, number), entity in itertools.islice(subscribers, AT_ONCE):
+            viewer.send(requests.head(number, entity) + tail)
+        if operator.length_hint(subscribers) == 0:
+            self.events.popleft()
+        if self.events:
+            self.loop.call_soon(self.deliver_some)
 
     async def call(self, kind, context, content, charge, function, *args):
         """The result of a function that is called in the engine's thread, unless this has killed an engine."""

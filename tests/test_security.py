@@ -6,80 +6,47 @@ import json
 import pathlib
 import random
 import re
-import shutil
 import sys
 
 import perspective
 import pytest
-import tornado.httpclient
 import tornado.httpserver
 import tornado.netutil
 import tornado.web
 import tornado.websocket
-from chain import Chain, Database, listens, resident_mb
+from chain import listens, resident_mb
+from engine_site import TABLE, engine_site
 from helpers import ROOT, free_port, get, health, python, running, wait_until
-from security_viewers import (
-    ANSWER_S,
-    TABLE,
-    Raw,
-    bare,
-    connect,
-    frame,
-    honest,
-    http,
-    make_view,
-    plain,
-    view_names,
-)
+from security_viewers import ANSWER_S, Raw, bare, frame, honest, http, plain
+from test_requests import NO_REQUESTS
+from wire import encode
 
-import perspective_server as server
-import producer
-from perspective_server import encode
+from bridge import perspective_pb2 as pb
+from bridge import requests
+from bridge.viewer import MAX_SUBSCRIPTIONS
+from bridge.viewers import MAX_UNSENT
+from bridge.web import PERSPECTIVE, PING_S
 
 HOSTED = TABLE.encode()
 SCENE_S = 90  # bound of one attack; most take a second
-NAME = b"a-view-of-the-attacker"
-
-
-@contextlib.contextmanager
-def watched_site(kind, folder, trouble):
-    """A chain of this kind that runs: rows flow into the table hosted at site.port; its server's log is site.log()."""
-    database = Database(folder)
-    try:
-        with kind(database, folder) as chain:
-            process = chain.server(limit=1000)
-            chain.producer()
-            wait_until(lambda: chain.health()["status"] == "ok", 30, lambda: (chain.health(), process.log()))
-            chain.log, chain.pid = process.stderr, process.pid
-            yield chain
-            assert process.alive(), process.log()
-            assert trouble not in process.stderr(), process.stderr()[-3000:]
-    finally:
-        database.close()
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    with watched_site(Chain, tmp_path_factory.mktemp("site"), "Traceback") as site:
+    """Rows flow into the table at site.port."""
+    with engine_site(tmp_path_factory.mktemp("site")) as site:
         yield site
+        assert site.process.alive(), site.log()
+        assert "Traceback" not in site.log(), site.log()[-3000:]
 
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory):
-    """A server with other settings and a node_modules of its own, without a database: (port, its folder, Process)."""
-    folder = tmp_path_factory.mktemp("strict site")
-    for file in ("perspective_server.py", "prsp-viewer.html"):
-        shutil.copy(ROOT / file, folder)
-    package = folder / "node_modules/@perspective-dev/viewer"
-    (package / "dist").mkdir(parents=True)
-    (package / "package.json").write_text('{"version": "4.3.0"}')
-    (package / "dist/viewer.js").write_text("// served\n")
-    (folder / "secret.txt").write_text("a secret beside the script")
-    (package / "dist/secret.js").symlink_to(folder / "secret.txt")
-    (package / "outside").symlink_to(folder)
-    args = ["--port", "0", "--no-file-origin", "--max-viewers", "3"]
+    """A server with other settings, without a database: (port, its folder, Process)."""
+    folder = tmp_path_factory.mktemp("strict")
+    args = ["--port", "0", "--no-file-origin", "--max-viewers", "3", "--allow-host", "proxied.example"]
     args += ["--allow-origin", "https://demo.example", "--allow-origin", "http://demo.example:9000/"]
-    args = [sys.executable, folder / "perspective_server.py", *args]
+    args = [sys.executable, ROOT / "perspective_server.py", *args]
     with running(args, folder, env={"TDENGINE_DSN": f"ws://127.0.0.1:{free_port()}"}) as process:
         page = wait_until(lambda: re.search(r"page at http://127\.0\.0\.1:(\d+)/", process.stderr()), 20, process.log)
         yield int(page[1]), folder, process
@@ -96,28 +63,8 @@ def attack(site, scene):
     asyncio.run(asyncio.wait_for(play(), SCENE_S))
 
 
-def refusals(site, peer, known=()):
-    """The log's lines about the connection of this peer, after those known of an earlier one from the same port."""
-    return [line for line in site.log().splitlines() if f"viewer {peer} " in line][len(known) :]
-
-
-async def assert_refused(site, message, reason, before=()):
-    """A new connection that says this is closed as a policy violation, with one line in the log."""
-    async with bare(site.port) as attacker:
-        known = refusals(site, attacker.peer)
-        for each in (*before, message):
-            await attacker.send(each)
-        assert await attacker.closed() == 1008
-        (line,) = refusals(site, attacker.peer, known)
-        assert reason in line
-
-
-def assert_all_refused(site, messages, reason):
-    async def scene(_):
-        for message in messages:
-            await assert_refused(site, message, reason)
-
-    attack(site, scene)
+def refusals(site):
+    return sum(site.health()["refused"].values())
 
 
 # Time limits come first: they take longest
@@ -125,61 +72,27 @@ def assert_all_refused(site, messages, reason):
 
 def test_a_viewer_that_answers_no_pings_is_dropped(site):
     with Raw(site.port) as silent:
-        silent.received(server.PING_S * 3)  # which ends when the server closes
+        silent.received(PING_S * 3)  # which ends when the server closes
 
 
 def test_a_viewer_that_does_not_read_is_dropped_before_its_backlog_grows_and_others_stay_served(site):
     async def scene(_):
-        before = resident_mb(site.pid)
+        before, pid = refusals(site), site.health()["pid"]
+        memory = resident_mb(pid)
         with Raw(site.port, receive_buffer=4096) as slow:
-            known = refusals(site, slow.peer)
-            slow.send(frame(encode((1, 1), (2, HOSTED), (6, make_view(NAME)))))
-            await asyncio.to_thread(slow.send, frame(encode((1, 2), (2, NAME), (16, b""))) * 3000)
-            while not refusals(site, slow.peer, known):  # bound: SCENE_S
+            slow.send(
+                frame(requests.reply(1, TABLE, "table_make_view", pb.MakeView(view_id="view").SerializeToString()))
+            )
+            await asyncio.to_thread(slow.send, frame(requests.reply(2, "view", "view_to_arrow", b"")) * 3000)
+            while refusals(site) == before:  # bound: SCENE_S
                 await asyncio.sleep(0.1)
-            (line,) = refusals(site, slow.peer, known)
-            assert "reads too slowly" in line
-        assert resident_mb(site.pid) < before + 4 * server.MAX_UNSENT / 2**20
+        assert "slow" in site.health()["refused"]
+        assert resident_mb(pid) < memory + 4 * MAX_UNSENT / 2**20
 
     attack(site, scene)
 
 
 # Requests
-
-
-KINDS = """
-import sys, perspective
-from perspective_server import encode, fields
-known = []
-for kind in range(3, 201):
-    answers = []
-    session = perspective.Server().new_session(answers.append)
-    session.handle_request(encode((1, 1), (2, b"nothing"), (kind, b"")))
-    if not any(b"Unhandled request type" in answer for answer in answers):
-        known.append(kind)
-    session.close()
-print(known)
-"""
-
-
-def test_each_kind_that_the_engine_knows_is_allowed_or_denied():
-    done = python("-c", KINDS)
-    assert done.returncode == 0, done.stderr
-    known = set(json.loads(done.stdout.splitlines()[-1]))
-    assert known == server.ALLOWED.keys() | server.DENIED.keys()
-    assert not server.ALLOWED.keys() & server.DENIED.keys()
-
-
-@pytest.mark.parametrize("kind", sorted(server.DENIED), ids=server.DENIED.get)
-def test_a_denied_kind_changes_nothing(site, kind):
-    bodies = [b"", encode((1, 0)), encode((1, 0), (2, encode((1, b"ticker\nX"))))]
-    messages = [encode((1, 1), (2, HOSTED), (kind, body)) for body in bodies]
-    assert_all_refused(site, messages, f"request kind {server.DENIED[kind]} ({kind})")
-
-
-@pytest.mark.parametrize("kind", [38, 50, 99, 2**29 - 1])
-def test_a_kind_that_nobody_knows_is_denied(site, kind):
-    assert_all_refused(site, [encode((1, 1), (2, HOSTED), (kind, b""))], f"request kind unknown ({kind})")
 
 
 CHANGES = {
@@ -190,6 +103,7 @@ CHANGES = {
     "delete lazily": lambda client, table: table.delete(lazy=True),
     "make": lambda client, table: client.table({"a": [1]}, name="mine"),
     "make in its place": lambda client, table: client.table({"a": [1]}, name=TABLE),
+    "join": lambda client, table: client.join(TABLE, TABLE, "ticker"),
 }
 
 
@@ -203,186 +117,23 @@ def test_what_perspectives_own_client_can_do_to_a_table_is_refused(site, change)
                 while (message := await attacker.socket.read_message()) is not None:
                     await client.handle_response(message)
 
-            known = refusals(site, attacker.peer)
+            before = refusals(site)
             taking = asyncio.create_task(take_messages())
             table = await asyncio.wait_for(client.open_table(TABLE), ANSWER_S)
             changing = asyncio.ensure_future(CHANGES[change](client, table))
             await asyncio.wait_for(taking, ANSWER_S)  # until the server closes
             changing.cancel()
             assert attacker.socket.close_code == 1008
-            assert len(refusals(site, attacker.peer, known)) == 1
+            assert refusals(site) == before + 1
 
     attack(site, scene)
 
 
-def test_an_allowed_kind_with_nothing_in_it_is_answered_and_the_connection_stays(site):
-    async def scene(_):
-        async with bare(site.port) as viewer:
-            known = refusals(site, viewer.peer)
-            for kind in sorted(server.ALLOWED.keys() - {6}):
-                await viewer.send(encode((1, kind), (2, b"nothing"), (kind, b"")))
-            assert (await viewer.ask(3))[1] == 3
-            assert refusals(site, viewer.peer, known) == []
-
-    attack(site, scene)
-
-
-SMUGGLED = {
-    "two kinds": encode((1, 1), (2, HOSTED), (4, b""), (28, b"")),
-    "two kinds, the denied one first": encode((1, 1), (2, HOSTED), (28, b""), (4, b"")),
-    "a kind twice": encode((1, 1), (2, HOSTED), (4, b""), (4, b"")),
-    "fields out of order": encode((28, b""), (2, HOSTED), (1, 1)),
-    "a table twice": encode((1, 1), (2, b"other"), (2, HOSTED), (4, b"")),
-    "a number twice": encode((1, 1), (1, 2), (2, HOSTED), (4, b"")),
-    "no kind": encode((1, 1), (2, HOSTED)),
-    "an over-long number of the kind": encode((1, 1), (2, HOSTED)) + b"\xe2\x81\x80\x00\x00",
-    "a kind beyond 32 bits": encode((1, 1), (2, HOSTED), (28 + 2**29, b"")),
-    "an allowed kind beyond 32 bits": encode((1, 1), (2, HOSTED), (4 + 2**29, b"")),
-    "a kind that is no message": encode((1, 1), (2, HOSTED), (28, 1)),
-    "a group": encode((1, 1), (2, HOSTED)) + b"\xe3\x01\xe4\x01",
-    "more bytes than there are": encode((1, 1), (2, HOSTED)) + b"\xe2\x01\x7f",
-    "a length of 2**63": encode((1, 1), (2, HOSTED)) + b"\xe2\x01" + b"\xff" * 8 + b"\x7f",
-    "a varint without an end": b"\xff" * 64,
-    "field number 0": b"\x02\x00" + encode((1, 1), (4, b"")),
-    "a text that is a request": encode((1, 1), (2, HOSTED), (4, b"")).decode(),
-    "nothing": b"",
-}
-
-
-def test_smuggled_requests_are_refused(site):
-    assert_all_refused(site, SMUGGLED.values(), "refused: ")
-
-
-HARMFUL = [
-    "while (true) { 1; }; 1",
-    "WHILE(1){1}",
-    "for (var i := 0; i < 1e9; i += 1) { 1; }; 1",
-    "repeat 1; until (false)",
-    "1;\nw/**/hile; while\n(true) 1",
-    "var v[1000000000]; 1",
-    "var\n v [ 1000000000 ]; 1",
-    "var s := concat('aaaa', 'b'); " + "s := concat(s, s); " * 24 + "s",
-    "var s := replace_all(\"ticker\", 'A', 'AAAAAAAAA'); " + "s := replace_all(s, 'A', 'AAAAAAAA'); " * 9 + "s",
-    "1+" * 5000 + "1",
-]
-
-
-def of_views_and_validation(entries):
-    """Requests that carry these entries of the map of expressions: to make a view, and to validate."""
-    config = b"".join(encode((6, entry)) for entry in entries)
-    yield encode((1, 1), (2, HOSTED), (6, make_view(NAME, config)))
-    yield encode((1, 1), (2, HOSTED), (9, b"".join(encode((1, entry)) for entry in entries)))
-
-
-@pytest.mark.parametrize("expression", HARMFUL, ids=lambda expression: expression[:20])
-def test_an_expression_that_could_stop_the_engine_is_refused(site, expression):
-    entry = encode((1, b"e"), (2, expression.encode()))
-    assert_all_refused(site, of_views_and_validation([entry]), "expression")
-
-
-def test_an_expression_that_could_stop_the_engine_cannot_be_smuggled(site):
-    harmless, harmful = encode((1, b"e"), (2, b"1")), (2, HARMFUL[0].encode())
-    entries = [
-        [harmless, encode((1, b"f"), harmful)],
-        [harmless, encode((1, b"e"), harmful)],
-        [encode((1, b"e"), (2, b"1"), harmful)],
-        [encode((1, b"e"), harmful, (2, b"1"))],
-        [encode(harmful, (1, b"e"))],
-        [encode((1, b"e"), (2, 5), harmful)],
-        [encode((1, b"e"), (2 + 2**29, harmful[1]))],
-    ]
-    messages = [message for each in entries for message in of_views_and_validation(each)]
-    entry = encode((1, b"e"), harmful)
-    for body in (
-        encode((1, NAME), (2, encode((6, encode((1, b"e"), (2, b"1"))))), (2, encode((6, entry)))),
-        encode((1, NAME), (2, encode((6 + 2**29, entry)))),
-        encode((1, NAME), (2 + 2**29, encode((6, entry)))),
-        encode((2, encode((6, entry))), (1, NAME)),
-    ):
-        messages.append(encode((1, 1), (2, HOSTED), (6, body)))
-    assert_all_refused(site, messages, "refused: ")
-
-
-def test_useful_expressions_are_calculated(site):
-    expressions = {
-        "spread": '"high" - "low"',
-        "who": 'concat("ticker", \' by \', "client")',
-        "second": "bucket(\"timestamp\", '1s')",
-        "kind": "if (\"volume\" > 50000) 'large'; else 'small'",
-        "twice": 'var x := "open"; x * 2',
-        "short": "replace(\"ticker\", '.N', '')",
-    }
-
-    async def scene(viewer):
-        validated = await viewer.table.validate_expressions(expressions)
-        assert validated["errors"] == {}
-        view = await viewer.table.view(columns=list(expressions), expressions=expressions)
-        assert (await view.to_columns(end_row=1)).keys() == expressions.keys()
-
-    attack(site, scene)
-
-
-@pytest.mark.parametrize("kind", sorted(server.OF_A_VIEW), ids=server.ALLOWED.get)
-def test_a_view_of_another_connection_is_out_of_reach(site, kind):
-    async def scene(viewer):
-        for name in view_names(viewer.spoken):
-            message = encode((1, 1), (2, name), (kind, b""))
-            await assert_refused(site, message, f"request kind {server.ALLOWED[kind]} ({kind}) for a view of another")
-
-    attack(site, scene)
-
-
-def test_a_name_of_a_view_that_is_taken_or_none_is_refused(site):
-    async def scene(viewer):
-        bodies = [make_view(view_names(viewer.spoken)[0]), make_view(b""), make_view(b"short"), b"", encode((1, 5))]
-        for body in bodies:
-            await assert_refused(site, encode((1, 1), (2, HOSTED), (6, body)), "refused: ")
-
-    attack(site, scene)
-
-
-def test_a_view_with_the_tables_name_does_not_touch_the_table(site):
+@pytest.mark.parametrize("name", NO_REQUESTS)
+def test_what_is_no_request_closes_its_connection(site, name):
     async def scene(_):
         async with bare(site.port) as attacker:
-            config = encode((1, b"ticker"))
-            assert (await attacker.ask(6, HOSTED, make_view(HOSTED, config)))[1] == 6
-            await attacker.ask(18, HOSTED, encode((1, 0)))  # collapsing makes it a view of its own
-            await attacker.ask(11, HOSTED)
-            assert (await attacker.ask(8, HOSTED))[1] == 8  # the table still tells its size
-
-    attack(site, scene)
-
-
-def test_views_per_connection_are_limited(site):
-    async def scene(_):
-        async with bare(site.port) as attacker:
-            for k in range(server.MAX_VIEWS):
-                assert (await attacker.ask(6, HOSTED, make_view(NAME + b"%d" % k)))[1] == 6
-            assert await attacker.ask(6, HOSTED, make_view(NAME)) is None
-            assert attacker.socket.close_code == 1008
-        async with bare(site.port) as viewer:  # and what it had is free again
-
-            async def free():
-                while (await viewer.ask(6, HOSTED, make_view(NAME)))[1] != 6:
-                    await asyncio.sleep(0.05)
-
-            await asyncio.wait_for(free(), ANSWER_S)
-
-    attack(site, scene)
-
-
-@pytest.mark.parametrize("kind", sorted(server.SUBSCRIBES), ids=server.ALLOWED.get)
-def test_subscriptions_per_connection_are_limited(site, kind):
-    async def scene(_):
-        async with bare(site.port) as attacker:
-            entity = HOSTED
-            if kind in server.OF_A_VIEW:
-                entity = NAME
-                await attacker.ask(6, HOSTED, make_view(NAME))
-            for number in range(1, server.MAX_SUBSCRIPTIONS + 1):
-                await attacker.send(encode((1, number), (2, entity), (kind, b"")))
-            assert (await attacker.ask(3))[1] == 3
-            await attacker.send(encode((1, 9999), (2, entity), (kind, b"")))
+            await attacker.send(NO_REQUESTS[name])
             assert await attacker.closed() == 1008
 
     attack(site, scene)
@@ -390,17 +141,8 @@ def test_subscriptions_per_connection_are_limited(site, kind):
 
 def test_subscriptions_that_ended_do_not_count(site):
     async def scene(viewer):
-        for _ in range(server.MAX_SUBSCRIPTIONS + 10):
+        for _ in range(MAX_SUBSCRIPTIONS + 10):
             await viewer.flat.remove_update(await viewer.flat.on_update(print))
-
-    attack(site, scene)
-
-
-def test_ports_are_not_made(site):
-    async def scene(_):
-        async with bare(site.port) as attacker:
-            answers = {(await attacker.ask(5, HOSTED))[1:] for _ in range(100)}
-            assert answers == {(5, HOSTED, encode((1, 1)))}  # the engine would count them
 
     attack(site, scene)
 
@@ -484,31 +226,10 @@ def test_programs_send_no_origin_and_are_let_in(strict):
     assert handshake(strict[0]) == 101  # Origin guards browsers' users; a program could send any
 
 
-def test_more_viewers_than_allowed_are_refused_with_a_clear_status(strict):
-    port = strict[0]
-
-    async def scene():
-        wait_until(lambda: health(port)["viewers"] == 0, ANSWER_S, lambda: health(port))
-        tries = await asyncio.gather(*(connect(port) for _ in range(8)), return_exceptions=True)
-        errors = [each for each in tries if isinstance(each, Exception)]
-        assert len(errors) == 5
-        for error in errors:
-            assert isinstance(error, tornado.httpclient.HTTPClientError)
-            assert error.code == 503
-        assert health(port)["viewers"] == 3
-        for each in tries:
-            if each not in errors:
-                each.close()
-        wait_until(lambda: health(port)["viewers"] == 0, ANSWER_S, lambda: health(port))
-        (await connect(port)).close()
-
-    asyncio.run(asyncio.wait_for(scene(), SCENE_S))
-
-
 def test_a_message_that_is_too_large_closes_its_connection(site):
     async def scene(_):
         async with bare(site.port) as attacker:
-            await attacker.send(b"\0" * (server.MAX_MESSAGE + 1))
+            await attacker.send(b"\0" * (256 * 1024 + 1))
             assert await attacker.closed() == 1009
 
     attack(site, scene)
@@ -578,7 +299,7 @@ def test_two_thousand_hostile_messages(site):
             async with bare(site.port) as connection:
                 while messages:
                     await connection.send(messages.pop())
-                    if await connection.ask(3) is None:
+                    if await connection.request("get_features") is None:
                         outcomes["refused"] += 1
                         break
                     outcomes["answered"] += 1
@@ -589,14 +310,13 @@ def test_two_thousand_hostile_messages(site):
         await view.to_csv()
         await view.collapse(0)
         await view.delete()
-        kinds = sorted(server.ALLOWED.keys() | server.DENIED.keys())
-        said = viewer.spoken + [encode((1, 1), (2, HOSTED), (kind, make_view(NAME))) for kind in kinds]
+        said = viewer.sent + [encode((1, 1), (2, HOSTED), (kind, encode((1, b"view")))) for kind in range(3, 42)]
         messages = [chance.randbytes(chance.randint(0, 300)) for _ in range(500)]
         messages += [mutate(chance.choice(said)) for _ in range(1500)]
         chance.shuffle(messages)
         await asyncio.gather(*(attacker(messages[k::8]) for k in range(8)))
         assert sum(outcomes.values()) == 2000
-        assert min(outcomes.values()) > 100, outcomes  # else the mutations are all alike
+        assert min(outcomes.values()) > 20, outcomes  # else the mutations are all alike
 
     attack(site, scene)
 
@@ -608,41 +328,40 @@ def status_of(answer):
     return int(answer.split(maxsplit=2)[1]) if answer.startswith(b"HTTP/1.1 ") else None
 
 
-PACKAGE = "/npm/@perspective-dev/viewer@4.3.0"
+SERVED = ["/viewer/page.js", f"/perspective/{PERSPECTIVE}/perspective.css"]
 ESCAPES = [
-    "/npm/../../etc/passwd",
-    "/npm/../secret.txt",
-    "/npm/%2e%2e/secret.txt",
-    "/npm/..%2fsecret.txt",
-    "/npm/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
-    "/npm/%252e%252e/secret.txt",
-    "/npm//etc/passwd",
-    "/npm/%2fetc%2fpasswd",
+    *(
+        f"/{folder}/{path}"
+        for folder in ("viewer", f"perspective/{PERSPECTIVE}")
+        for path in (
+            "../../etc/passwd",
+            "../README.md",
+            "%2e%2e/README.md",
+            "..%2fREADME.md",
+            "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+            "%252e%252e/README.md",
+            "/etc/passwd",
+            "%2fetc%2fpasswd",
+            "..%5cREADME.md",
+            "..\\README.md",
+            "page.js%00.txt",
+            "page.js%0d%0aX-Injected:%20yes",
+            "./page.js",
+            ".hidden",
+            "perspective-anywidget.js",
+            "index.html",
+            "",
+            "\x00",
+        )
+    ),
+    "/perspective/../README.md",
     "//etc/passwd",
     "/../etc/passwd",
     "/etc/passwd",
-    "/secret.txt",
+    "/README.md",
     "/perspective_server.py",
-    "http://127.0.0.1/npm/../secret.txt",
+    "http://127.0.0.1/viewer/../README.md",
     "file:///etc/passwd",
-    f"{PACKAGE}/../../../../secret.txt",
-    f"{PACKAGE}/%2e%2e/%2e%2e/%2e%2e/secret.txt",
-    f"{PACKAGE}/dist/..%5c..%5c..%5csecret.txt",
-    f"{PACKAGE}/dist\\..\\..\\secret.txt",
-    f"{PACKAGE}/dist/secret.js",
-    f"{PACKAGE}/outside/secret.txt",
-    f"{PACKAGE}/dist/viewer.js%00.txt",
-    f"{PACKAGE}/dist/viewer.js%0d%0aX-Injected:%20yes",
-    f"{PACKAGE}//etc/passwd",
-    f"{PACKAGE}/./dist/viewer.js",
-    f"{PACKAGE}/dist/.hidden",
-    f"{PACKAGE}/dist/",
-    f"{PACKAGE}/dist",
-    f"{PACKAGE}/",
-    "/npm/@perspective-dev/",
-    "/npm/@perspective-dev/..@4.3.0/secret.txt",
-    "/npm/",
-    "/npm/\x00",
 ]
 
 
@@ -651,23 +370,31 @@ def get_raw(port, path, method="GET", headers=""):
     return http(port, request.encode("latin-1"))
 
 
-def test_the_viewers_packages_are_served(strict):
-    answer = get_raw(strict[0], f"{PACKAGE}/dist/viewer.js")
-    assert status_of(answer) == 200
-    assert answer.endswith(b"// served\n")
+@pytest.mark.parametrize("path", SERVED)
+def test_the_pages_files_are_served(strict, path):
+    assert status_of(get_raw(strict[0], path)) == 200
 
 
 @pytest.mark.parametrize("path", ESCAPES)
-def test_nothing_but_the_packages_can_be_read(strict, path):
+def test_nothing_but_the_pages_files_can_be_read(strict, path):
     answer = get_raw(strict[0], path)
     assert status_of(answer) in (400, 403, 404, None), answer
-    for text in (b"root:", b"a secret", b"// served", b"X-Injected", b"import ", b"viewer.js</", b"Traceback"):
+    for text in (b"root:", b"# ", b"X-Injected", b"import ", b"Traceback"):
         assert text not in answer
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/metrics", "/websocket", *SERVED])
+def test_a_name_that_is_not_ours_gets_nothing(strict, path):
+    for host in ("evil.example", f"evil.example:{strict[0]}", "localhost.evil.example"):
+        answer = http(strict[0], f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        assert status_of(answer) == 403
+    answer = http(strict[0], f"GET {path} HTTP/1.1\r\nHost: proxied.example\r\nConnection: close\r\n\r\n".encode())
+    assert status_of(answer) in (200, 400)  # 400: no WebSocket handshake
 
 
 def test_security_headers(strict):
     port = strict[0]
-    for path in ("/", "/healthz", "/nothing", f"{PACKAGE}/dist/viewer.js", "/websocket"):
+    for path in ("/", "/healthz", "/nothing", SERVED[0], "/websocket"):
         answer = get_raw(port, path)
         head = answer.partition(b"\r\n\r\n")[0].decode().lower().splitlines()
         assert not [line for line in head if line.startswith("server:")], path
@@ -694,7 +421,7 @@ def test_a_hostile_host_header_does_not_get_into_the_policy(strict, host):
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "NONSENSE"])
 def test_other_methods_are_refused(strict, method):
-    for path in ("/", "/healthz", "/websocket", f"{PACKAGE}/dist/viewer.js", "/nothing"):
+    for path in ("/", "/healthz", "/websocket", SERVED[0], "/nothing"):
         answer = get_raw(strict[0], path, method, "Content-Length: 0\r\n")
         assert status_of(answer) in (400, 404, 405), (path, answer)
         assert b"ornado" not in answer
@@ -811,7 +538,6 @@ def test_a_malformed_dsn_is_refused_without_showing_the_password(script):
     for dsn in (
         f"root:{QUOTED}@localhost",
         f"ws://root:{PASSWORD}@localhost:6041",
-        f"ws://root:{QUOTED}@localhost:6041/no-name",
         f"ws://root:{QUOTED}@",
         f"ws://root:{QUOTED}@[::1:6041",
         f"mysql://root:{QUOTED}@localhost",
@@ -854,16 +580,8 @@ def test_a_password_with_special_characters_reaches_the_database(tmp_path, scrip
     asyncio.run(scene())
 
 
-BAD_NAMES = ["a'b", 'a"b', "a`b", "a b", "a;b", "a.b", "a--b", "a/*b", "1a", "", "a" * 65, "é", "a\nb", "a\\b", "(a)"]
-
-
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_names_that_are_no_identifiers_never_reach_sql(script):
-    parse = producer.parse_arguments if script == "producer.py" else server.parse_arguments
-    for name in BAD_NAMES:
-        with pytest.raises(SystemExit) as stopped:
-            parse(["--database", name])
-        assert stopped.value.code == 2, name
-    assert parse(["--database", "Abc_1"]).database == "abc_1"
-    done = python(script, "--database", BAD_NAMES[0])
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+@pytest.mark.parametrize("name", ["a`b", "", "a" * 65])
+def test_names_that_cannot_be_quoted_never_reach_sql(script, name):
+    done = python(script, *flags_of(script), "--database", name)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
