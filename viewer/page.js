@@ -13,6 +13,7 @@ const ANSWER_MS = 5000; // the longest wait for the server's answer
 const RETRY_MS = [250, 2000]; // before connecting again: at first, and at most
 const DRAW_MS = 60_000;
 const REMARK_MS = 10_000; // how long it is shown
+const REFUSED = 1008; // the code of a connection that the server closed for a request
 const AGAIN_MS = 10_000; // an error so soon after another one has the same reason
 const PHONE = matchMedia("(max-width: 700px)"); // where the settings panel would cover the data
 
@@ -133,10 +134,12 @@ export async function start(code, connect, show) {
   async function draw(made, client, view) {
     settled = null;
     const attempt = (layout) => within(show(made, client, view.table, layout), DRAW_MS, "The viewer does not draw");
-    const known = made.getAllPlugins().map((plugin) => plugin.get_static_config().name); // the viewer panics at others
-    const own = kept(view);
-    if (own && !known.includes(own.plugin)) keep(view, null);
-    await attempt(kept(view) ?? (await readyLayout(health.tables[view.table], view, PHONE.matches, client)));
+    const ready = await readyLayout(health.tables[view.table], view, PHONE.matches, client);
+    await attempt(kept(view) ?? ready);
+    if (kept(view) && (await made.save()).plugin !== kept(view).plugin) {
+      keep(view, null); // of a plugin that this version does not have
+      await attempt(ready);
+    }
     asRestored = JSON.stringify(await made.save());
     if (viewer && viewer !== made) discard(viewer);
     viewer = made;
@@ -195,10 +198,8 @@ export async function start(code, connect, show) {
     wake();
   };
   addEventListener("unhandledrejection", (event) => {
-    const text = words.refused(event.reason);
-    if (!text) return;
     event.preventDefault();
-    remarkOn(text);
+    if (!words.isLost(event.reason)) remarkOn(words.refused(event.reason));
   });
   dropOld();
   watchHealth();
@@ -207,6 +208,7 @@ export async function start(code, connect, show) {
     try {
       await run();
     } catch (error) {
+      if (error.code === REFUSED) remarkOn(words.closed(error));
       if (error.wasOpen) [pause, failures] = [RETRY_MS[0], 0];
       else failures += 1;
       // at first it may just be starting

@@ -15,7 +15,7 @@ export function noAnswer(server, location) {
 export async function lost(error, server) {
   const { code, wasOpen, message } = error;
   if (code === 0) return "The server has been silent for 5 s. Connecting again.";
-  if (code === 1008) return `The server does not accept this viewer (${message}). Connecting again.`;
+  if (code === 1008) return "Connecting again.";
   if (code === 1012) return "The table is being made anew. Connecting again.";
   if (code === 1013)
     return "The server has as many viewers as --max-viewers allows, or this one reads too slowly. Trying again.";
@@ -44,8 +44,18 @@ async function obstacle(server, origin) {
   }
 }
 
+/** Whether an error comes from a connection that was lost, of which something else is said. */
+export function isLost(error) {
+  return /connection is closed/i.test(String(error?.message ?? error));
+}
+
+/** What is said when the server has closed the connection because of a request. */
+export function closed({ message }) {
+  return `The server closed the connection (${message}): tables can be looked at here, not changed.`;
+}
+
 /** What is said about what the server has refused. */
 export function refused(error) {
-  const reason = String(error?.message ?? error).replace(/^(Error: |Abort\(\): |\[\w+\] )+/, "");
-  return `This was refused, and undone: ${reason}`;
+  const [reason] = String(error?.message ?? error).split("\n");
+  return `This was refused, and undone: ${reason.replace(/^(\w*Error: |Abort\(\): |\[\w+\] |Unknown error: |JsValue\()+/, "")}`;
 }
