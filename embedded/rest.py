@@ -81,6 +81,5 @@ class RestHandler(tornado.web.RequestHandler):
         if not sql:
             raise TDengineError(NO_SQL, "no sql input")
         check_user(self.users, user, password)
-        session = Session(self.storage)
-        session.database = database if database in self.storage.databases else None
+        session = Session(self.storage, database if database in self.storage.databases else None)
         return json.dumps(answer_to(session.execute(sql)), separators=(",", ":"))

@@ -64,10 +64,13 @@ class Statements(Connection):
         self.results.pop(str(args.get("id")), None)
 
     async def fetch(self, req_id, result_id):
-        result, error = self.results.get(str(result_id)), None
-        if result is None:
-            error = TDengineError(0xFFFF, "result is nil" if self.session else "server not connected")
-        block = result and await self.in_thread(result.next_block)
+        result, block, error = self.results.get(str(result_id)), None, None
+        try:
+            if result is None:
+                raise TDengineError(0xFFFF, "result is nil" if self.session else "server not connected")
+            block = await self.in_thread(result.next_block)
+        except Exception as failure:
+            error = as_tdengine_error(failure)
         if block is None:
             self.results.pop(str(result_id), None)
         return protocol.fetch_reply(req_id, result_id, block, error)
@@ -100,9 +103,7 @@ class Statements(Connection):
         check_user(self.users, args.get("user"), args.get("password"))
         if args.get("tz") not in (None, "", "UTC", "Etc/UTC"):
             raise TDengineError(0xFFFF, f"invalid timezone: this {STAND_IN} knows UTC only")
-        session = Session(self.storage)
-        session.database = self.storage.database(args["db"]).name if args.get("db") else None
-        self.session = session
+        self.session = Session(self.storage, self.storage.database(args["db"]).name if args.get("db") else None)
         return {}
 
     def statement(self, args):
