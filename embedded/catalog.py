@@ -4,7 +4,8 @@ import dataclasses
 import json
 import typing
 
-from .types import BY_NUMBER, Column, TDengineError
+from .errors import TDengineError
+from .types import BY_NUMBER, Column
 
 
 @dataclasses.dataclass(eq=False)

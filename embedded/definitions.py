@@ -2,9 +2,10 @@
 
 from . import insert
 from .catalog import Database, named
+from .errors import TDengineError
 from .select import Result, Select
 from .sources import system_rows
-from .types import BY_NAME, DECIMAL, DECIMAL64, INT, JSON, NCHAR, PRECISIONS, TIMESTAMP, VARCHAR, Column, TDengineError
+from .types import BY_NAME, DECIMAL, DECIMAL64, INT, JSON, NCHAR, PRECISIONS, TIMESTAMP, VARCHAR, Column
 
 KEEP_MS = 3650 * 86_400_000
 WITHOUT_EFFECT = ("buffer", "vgroups", "replica", "wal_level", "wal_retention_period", "pages", "cachesize", "duration")

@@ -9,9 +9,10 @@ import numpy as np
 
 from . import literals
 from .catalog import named
+from .errors import STAND_IN, TDengineError
 from .rows import Rows
 from .sql import Parser
-from .types import STAND_IN, TIMESTAMP, VARCHAR, Column, TDengineError
+from .types import TIMESTAMP, VARCHAR, Column
 
 MARK = object()  # a `?`
 TABLE_NAME = Column("tbname", VARCHAR, 269)

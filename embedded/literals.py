@@ -8,7 +8,8 @@ import typing
 
 import numpy as np
 
-from .types import BOOL, DOUBLE, FLOAT, JSON, NCHAR, TIMESTAMP, UNITS_PER_S, VARBINARY, TDengineError
+from .errors import TDengineError
+from .types import BOOL, DOUBLE, FLOAT, JSON, NCHAR, TIMESTAMP, UNITS_PER_S, VARBINARY
 
 DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.(\d*))?([Zz]|[+-]\d\d:\d\d)?)?")
 BOOLEANS = {"true": True, "false": False}

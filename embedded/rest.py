@@ -11,10 +11,11 @@ import json
 import numpy as np
 import tornado.web
 
-from .connection import as_tdengine_error, check_user
+from .connection import check_user
+from .errors import TDengineError, as_tdengine_error
 from .select import Result
 from .session import Session
-from .types import FLOAT, PRECISIONS, TIMESTAMP, VARBINARY, TDengineError
+from .types import FLOAT, PRECISIONS, TIMESTAMP, VARBINARY
 
 NO_AUTHORIZATION, INVALID_BASIC, NO_SQL = 0x1105, 0x1124, 0x1107
 

@@ -5,14 +5,14 @@ import concurrent.futures
 import tornado.web
 
 from . import protocol
-from .connection import Connection, as_tdengine_error, check_user, parse_request, reply
+from .connection import Connection, check_user, parse_request, reply
+from .errors import STAND_IN, TDengineError, as_tdengine_error
 from .insert import PreparedInsert
 from .rest import RestHandler
 from .select import Result
 from .session import Session
 from .tmq import Consumer
 from .topics import Topics
-from .types import STAND_IN, TDengineError
 
 MAX_MESSAGE = 64 * 2**20  # bytes
 PING_S = 54

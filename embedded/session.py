@@ -3,8 +3,8 @@
 import duckdb
 
 from . import definitions, insert, select
+from .errors import TDengineError
 from .sql import Parser
-from .types import TDengineError
 
 STATEMENTS = {"select": select.run, "insert": insert.insert, "show": definitions.show, "use": definitions.use}
 STATEMENTS |= {"describe": definitions.describe, "desc": definitions.describe}

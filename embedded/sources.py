@@ -2,7 +2,8 @@
 
 import typing
 
-from .types import PRECISIONS, STAND_IN, VARCHAR, Column, TDengineError
+from .errors import STAND_IN, TDengineError
+from .types import PRECISIONS, VARCHAR, Column
 
 TBNAME = Column("tbname", VARCHAR, 270)
 

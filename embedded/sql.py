@@ -4,7 +4,7 @@ import pathlib
 import re
 import typing
 
-from .types import STAND_IN, TDengineError
+from .errors import STAND_IN, TDengineError
 
 TOKEN = re.compile(
     r"""(?P<space>\s+|--[^\n]*|/\*.*?\*/)

@@ -12,8 +12,8 @@ import duckdb
 
 from . import catalog
 from .catalog import Table
+from .errors import TDengineError
 from .rows import NOTHING
-from .types import TDengineError
 
 FILE = "stand-in.duckdb"
 FIRST = """

@@ -5,9 +5,9 @@ import contextlib
 import dataclasses
 
 from . import blocks, protocol
-from .connection import Connection, as_tdengine_error, check_user, parse_request, reply
+from .connection import Connection, check_user, parse_request, reply
+from .errors import STAND_IN, TDengineError, as_tdengine_error
 from .topics import Group, Topic
-from .types import STAND_IN, TDengineError
 
 VGROUP = 2
 NO_MESSAGE = dict.fromkeys(("vgroup_id", "message_type", "message_id", "offset"), 0)

@@ -9,11 +9,10 @@ import collections
 import dataclasses
 
 from . import blocks
-from .connection import as_tdengine_error
+from .errors import TDengineError, as_tdengine_error
 from .select import AGGREGATES, Select
 from .session import Session
 from .sql import Parser
-from .types import TDengineError
 
 LOG_BYTES = 64 * 2**20
 MESSAGE_BYTES = 2**20  # of a message, unless a single insert has more
