@@ -106,13 +106,12 @@ class Statements(Connection):
         self.session = Session(self.storage, self.storage.database(args["db"]).name if args.get("db") else None)
         return {}
 
-    def statement(self, args):
+    def statement(self, args, is_prepared=True):
         if str(args.get("stmt_id")) not in self.statements:
             raise TDengineError(0xFFFF, "stmt2 is nil")
-        statement = self.statements[str(args["stmt_id"])]
-        if statement is None:
+        if is_prepared and self.statements[str(args["stmt_id"])] is None:
             raise TDengineError(0x022A, "Stmt API usage error")
-        return statement
+        return self.statements[str(args["stmt_id"])]
 
     async def do_stmt2_init(self, _):
         self.last_statement += 1
@@ -120,8 +119,7 @@ class Statements(Connection):
         return {"stmt_id": self.last_statement}
 
     async def do_stmt2_prepare(self, args):
-        if str(args.get("stmt_id")) not in self.statements:
-            raise TDengineError(0xFFFF, "stmt2 is nil")
+        self.statement(args, is_prepared=False)
         insert = await self.in_thread(PreparedInsert, self.session, str(args.get("sql")))
         self.statements[str(args["stmt_id"])] = insert
         fields = insert.fields()
