@@ -23,6 +23,8 @@ FIELDS = ("name", "field_type", "precision", "scale", "bytes", "bind_type")
 
 def parse_value(parser):
     """A value as literals.convert() takes it, or MARK."""
+    if parser.token.kind in ("int", "text"):  # most are
+        return parser.next().value
     moment = parser.time(time.time_ns())
     if moment is not None:
         return literals.Moment(moment)
@@ -31,9 +33,9 @@ def parse_value(parser):
     if token.kind in ("int", "float"):
         return int(f"{sign}{token.value}") if token.kind == "int" else decimal.Decimal(f"{sign}{token.value}")
     values = {"true": True, "false": False, "null": None, "?": MARK}
-    if sign or token.kind not in ("text", "word", "sign") or token.kind != "text" and token.value not in values:
+    if sign or token.kind not in ("word", "sign") or token.value not in values:
         raise parser.refused(token)
-    return token.value if token.kind == "text" else values[token.value]
+    return values[token.value]
 
 
 class Using:
