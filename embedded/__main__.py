@@ -14,9 +14,9 @@ import threading
 import tornado.httpserver
 import tornado.netutil
 
+from .errors import STAND_IN
 from .server import make_app
 from .storage import Storage, UnusableFolder
-from .types import STAND_IN
 
 DEFAULT_FOLDER = pathlib.Path(__file__).resolve().parent.parent / ".data"
 STOP_S = 1.5  # bound of closing the data file after SIGINT or SIGTERM; what was acknowledged is in it already

@@ -2,16 +2,10 @@
 
 import dataclasses
 import json
+import typing
 
+from .errors import TDengineError
 from .types import BY_NUMBER, Column
-
-
-@dataclasses.dataclass(eq=False)
-class Database:
-    name: str
-    precision: int
-    keep_ms: int
-    tables: dict = dataclasses.field(default_factory=dict)  # name: Table or Subtable
 
 
 @dataclasses.dataclass(eq=False)
@@ -19,18 +13,19 @@ class Table:
     """A plain table, or a supertable when tags is a list. `columns` is another list after a change of the table."""
 
     id: int
-    database: Database
+    database: "Database"
     name: str
     columns: list
     tags: list | None
-    last_subtable: int = 0  # the highest number given to one
+    subtables: dict = dataclasses.field(default_factory=dict)  # name: number
     newest: int | None = None  # no row is newer than this; None: not known yet
     expires_at: float = 0.0  # when rows older than KEEP are deleted next
+    last_number: int = 0  # the highest that a subtable was given
 
-    @property
-    def table(self):
-        """Where the rows and columns are; also a Subtable has this."""
-        return self
+    def new_number(self):
+        """For a subtable."""
+        self.last_number = 1 + max(self.last_number, *self.subtables.values(), 0)
+        return self.last_number
 
     @property
     def keys(self):
@@ -38,24 +33,48 @@ class Table:
         return [self.columns[0], *(column for column in self.columns[1:2] if column.note)]
 
 
+class Found(typing.NamedTuple):
+    """What a name stands for: a plain table, a supertable, or (number is not None) a subtable of it."""
+
+    table: Table
+    number: int | None
+
+    @property
+    def is_stable(self):
+        return self.table.tags is not None and self.number is None
+
+
 @dataclasses.dataclass(eq=False)
-class Subtable:
-    id: int
-    table: Table  # the supertable
+class Database:
     name: str
+    precision: int
+    keep_ms: int
+    tables: dict = dataclasses.field(default_factory=dict)  # name: Table
+
+    def get(self, name):
+        """The Found of a name, or None."""
+        if name in self.tables:
+            return Found(self.tables[name], None)
+        for table in self.tables.values():
+            if name in table.subtables:
+                return Found(table, table.subtables[name])
+        return None
 
 
-def is_stable(found):
-    return isinstance(found, Table) and found.tags is not None
+def named(columns, name):
+    """The column of that name; TDengineError when there is none."""
+    for column in columns:
+        if column.name == name:
+            return column
+    raise TDengineError(0x2602, f"Invalid column name: {name}")
 
 
 def to_json(databases):
     """All but the subtables, which can be many."""
     found = []
     for each in databases.values():
-        tables = [table for table in each.tables.values() if isinstance(table, Table)]
-        values = [(table.id, table.name, table.columns, table.tags) for table in tables]
-        found.append((each.name, each.precision, each.keep_ms, values))
+        tables = [(table.id, table.name, table.columns, table.tags) for table in each.tables.values()]
+        found.append((each.name, each.precision, each.keep_ms, tables))
     return json.dumps(found, default=lambda _: None)  # of a type the number will do
 
 

@@ -1,33 +1,13 @@
-"""What the connections share: their requests in JSON, the replies, and failures in TDengine's terms."""
+"""What the connections share: users, requests in JSON, replies."""
 
 import asyncio
 import contextlib
 import hmac
 import json
-import logging
-import time
 
-import duckdb
 import tornado.websocket
 
-from .types import STAND_IN, TDengineError
-
-SAME_LINE_S = 60
-logged_at = -SAME_LINE_S
-
-
-def as_tdengine_error(error):
-    """A failure inside as a reply has it: one to write with TDengine's code, anything else with taosAdapter's own."""
-    global logged_at
-    if isinstance(error, TDengineError):
-        return error
-    text = (str(error).splitlines() or [type(error).__name__])[0]
-    if not (isinstance(error, duckdb.IOException | duckdb.FatalException | OSError) or "Could not write" in text):
-        return TDengineError(0xFFFF, f"the {STAND_IN} failed: {text}")
-    if time.monotonic() - logged_at >= SAME_LINE_S:
-        logged_at = time.monotonic()
-        logging.error("the data folder cannot be written, is the disk full? Retrying: %s", text)
-    return TDengineError(0x020D, f"System out of disk space: the stand-in for TDengine cannot write ({text})")
+from .errors import TDengineError
 
 
 def check_user(users, user, password):

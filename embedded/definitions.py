@@ -1,22 +1,11 @@
 """CREATE, DROP, ALTER, USE, DESCRIBE, SHOW and DELETE. Each function stands behind its statement's first word."""
 
 from . import insert
-from .catalog import Database, is_stable
+from .catalog import Database, named
+from .errors import TDengineError
 from .select import Result, Select
 from .sources import system_rows
-from .types import (  # fmt: skip
-    BY_NAME,
-    DECIMAL,
-    DECIMAL64,
-    INT,
-    JSON,
-    NCHAR,
-    PRECISIONS,
-    TIMESTAMP,
-    VARCHAR,
-    Column,
-    TDengineError,
-)
+from .types import BY_NAME, DECIMAL, DECIMAL64, INT, JSON, NCHAR, PRECISIONS, TIMESTAMP, VARCHAR, Column
 
 KEEP_MS = 3650 * 86_400_000
 WITHOUT_EFFECT = ("buffer", "vgroups", "replica", "wal_level", "wal_retention_period", "pages", "cachesize", "duration")
@@ -31,23 +20,23 @@ def create(session, parser):
     if what == "database":
         return create_database(storage, parser, if_not_exists)
     name = parser.table_name()
-    database = session.database_of(name)
-    found = database.tables.get(name[1])
+    database, tags = session.database_of(name), None
+    found = database.get(name[1])
     using = insert.Using(session, parser) if parser.is_next("using") else None
-    columns = tags = None
     if using is None:
         columns = parse_columns(parser, "c")
         tags = [tag._replace(note="TAG") for tag in parse_columns(parser, "g")] if parser.accept("tags") else None
-        if what == "stable" and tags is None:
-            raise parser.refused()
         check_columns(columns, tags or [])
     parser.end()
-    if found is None and using:
-        storage.write([], [using.new_subtable(name[1])])
-    elif found is None:
-        storage.create_table(database, name[1], columns, tags)
+    if what == "stable" and tags is None:
+        raise parser.refused()
+    if found is None:
+        if using:
+            storage.write([], [using.new_subtable(name[1])])
+        else:
+            storage.create_table(database, name[1], columns, tags)
     elif not if_not_exists:
-        is_one = tags and is_stable(found)
+        is_one = tags and found.is_stable
         raise TDengineError(0x0360 if is_one else 0x0603, f"{'STable' if is_one else 'Table'} already exists")
     return 0
 
@@ -58,11 +47,10 @@ def parse_columns(parser, letter):
 
 
 def parse_column(parser):
-    name, token = parser.name(), parser.token
+    name, token, length, scale = parser.name(), parser.token, 0, 0
     type = BY_NAME.get(parser.expect_kind("word").upper() + " UNSIGNED" * parser.accept("unsigned"))
     if type is None:
         raise parser.refused(token)
-    length = scale = 0
     if type.name == "DECIMAL":
         length, scale = (*parser.listed(lambda: parser.expect_kind("int")), 0)[:2]
         type = DECIMAL64 if length <= 18 else DECIMAL
@@ -113,39 +101,35 @@ def drop(session, parser):
     parser.end()
     if what == "topic":
         storage.topics.drop(name[1], if_exists)
-    elif what == "database":
-        if name[1] in storage.databases or not if_exists:
-            database = storage.database(name[1])
-            storage.topics.refuse_drop(database)
-            storage.drop_tables([table for table in database.tables.values() if table.table is table], database)
-    else:
-        database = session.database_of(name)
-        found = database.tables.get(name[1])
-        if what == "stable" and not is_stable(found) and not (if_exists and found is None):
+    elif what == "database" and not (if_exists and name[1] not in storage.databases):
+        storage.topics.refuse_change(storage.database(name[1]).tables.values())
+        storage.drop(storage.database(name[1]))
+    elif what != "database":
+        found = session.database_of(name).get(name[1])
+        if what == "stable" and not (found and found.is_stable) and not (if_exists and found is None):
             raise TDengineError(0x0362, "STable not exist")
-        if is_stable(found):
-            storage.topics.refuse_drop(database, found)
-        if found is not None or not if_exists:
-            storage.drop_tables([session.table_of(name)])
+        if found and found.is_stable:
+            storage.topics.refuse_change([found.table])
+        if found or not if_exists:
+            storage.drop(session.find(name).table.database, name[1])
     return 0
 
 
 def alter(session, parser):
     parser.one_of("table", "stable")
-    table = session.table_of(parser.table_name())
+    table, number = session.find(parser.table_name())
     what, _ = parser.one_of("add", "drop"), parser.expect("column")
     if what == "add":
-        column = parse_column(parser)
-        column = column._replace(stored=f"c{1 + max(int(each.stored[1:]) for each in table.columns)}")
-        columns = [*table.columns, column]
-        change = f"ADD COLUMN {column.stored} {column.type_name(column.type.duck)}"
+        stored = f"c{1 + max(int(each.stored[1:]) for each in table.columns)}"
+        columns = [*table.columns, parse_column(parser)._replace(stored=stored)]
+        change = f"ADD COLUMN {stored} {columns[-1].type_name(columns[-1].type.duck)}"
     else:
-        column = session.column_of(table.columns, parser.name())
-        columns = [each for each in table.columns if each is not column or column in table.keys]
+        column = named(table.columns, parser.name())
+        columns = [each for each in table.columns if each != column or column in table.keys]
         change = f"DROP COLUMN {column.stored}"
-        session.storage.topics.refuse_drop(table.database, table)
+        session.storage.topics.refuse_change([table])
     parser.end()
-    if table.table is not table or len(columns) == len(table.columns):
+    if number is not None or len(columns) == len(table.columns):
         raise parser.refused(parser.tokens[0])
     check_columns(columns, table.tags or [])
     with session.storage.transaction(changes_catalog=True) as execute:
@@ -172,15 +156,15 @@ def delete(session, parser):
 
 
 def describe(session, parser):
-    table = session.table_of(parser.table_name()).table
+    table = session.find(parser.table_name()).table
     parser.end()
-    columns, found = (*table.columns, *(table.tags or ())), []
-    for column in columns:
-        found.append((column.name, column.type_name(column.type.name), column.type.width or column.length, column.note))
+    columns = (*table.columns, *(table.tags or ()))
+    found = [(c.name, c.type_name(c.type.name), c.type.width or c.length, c.note, "", "", "") for c in columns]
     names = ("field", "type", "length", "note", "encode", "compress", "level")
     shown = [Column(name, INT if name == "length" else VARCHAR, 64) for name in names]
-    values = [[v if isinstance(v, int) else v.encode() for v in listed] for listed in zip(*found, strict=True)]
-    return Result(shown, values + [[b""] * len(columns)] * 3)
+    return Result(
+        shown, [[v if isinstance(v, int) else v.encode() for v in listed] for listed in zip(*found, strict=True)]
+    )
 
 
 def show(session, parser):

@@ -8,9 +8,11 @@ import typing
 
 import numpy as np
 
-from .types import BOOL, DOUBLE, FLOAT, JSON, NCHAR, TIMESTAMP, UNITS_PER_S, VARBINARY, TDengineError
+from .errors import TDengineError
+from .types import BOOL, DOUBLE, FLOAT, JSON, NCHAR, TIMESTAMP, UNITS_PER_S, VARBINARY
 
 DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.(\d*))?([Zz]|[+-]\d\d:\d\d)?)?")
+LARGEST = {type: float(np.finfo(type.dtype).max) for type in (FLOAT, DOUBLE)}
 BOOLEANS = {"true": True, "false": False}
 
 
@@ -67,6 +69,5 @@ def converted(value, type, precision):
     if type is JSON:
         return json.dumps(json.loads(value), ensure_ascii=False, separators=(",", ":")).encode()
     if type in (FLOAT, DOUBLE):
-        with np.errstate(over="ignore"):
-            return str(value) if np.isfinite(type.dtype(value)) else None
+        return str(value) if abs(float(value)) <= LARGEST[type] else None
     return str(value) if type.width else value.encode(errors="surrogateescape")

@@ -10,7 +10,8 @@ import struct
 
 import numpy as np
 
-from .types import BOOL, BY_NUMBER, FLOAT, NCHAR, TIMESTAMP, TDengineError
+from .errors import TDengineError
+from .types import BOOL, BY_NUMBER, FLOAT, NCHAR, TIMESTAMP
 
 QUERY, FETCH, FETCH_RAW_DATA, STMT2_BIND = 6, 7, 8, 9  # action numbers at offset 16 of a binary request
 

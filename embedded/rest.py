@@ -11,10 +11,11 @@ import json
 import numpy as np
 import tornado.web
 
-from .connection import as_tdengine_error, check_user
+from .connection import check_user
+from .errors import TDengineError, as_tdengine_error
 from .select import Result
 from .session import Session
-from .types import FLOAT, PRECISIONS, TIMESTAMP, VARBINARY, TDengineError
+from .types import FLOAT, PRECISIONS, TIMESTAMP, VARBINARY
 
 NO_AUTHORIZATION, INVALID_BASIC, NO_SQL = 0x1105, 0x1124, 0x1107
 
@@ -81,6 +82,5 @@ class RestHandler(tornado.web.RequestHandler):
         if not sql:
             raise TDengineError(NO_SQL, "no sql input")
         check_user(self.users, user, password)
-        session = Session(self.storage)
-        session.database = database if database in self.storage.databases else None
+        session = Session(self.storage, database if database in self.storage.databases else None)
         return json.dumps(answer_to(session.execute(sql)), separators=(",", ":"))

@@ -6,7 +6,8 @@ import typing
 import numpy as np
 
 from .catalog import Table
-from .types import UNITS_PER_S, TDengineError
+from .errors import TDengineError
+from .types import UNITS_PER_S
 
 LATEST = (31556995200000, 31556995200000000, 9214646400000000000)  # by precision; the first two are the year 2970
 EXPIRES_S = 60  # rows older than KEEP are deleted that often

@@ -6,32 +6,15 @@ import typing
 import duckdb
 
 from . import blocks, literals
+from .errors import STAND_IN, TDengineError
 from .sources import blob, find_source
 from .sql import NANOSECONDS, lower_outside_quotes
-from .types import (
-    BOOL,
-    BY_DUCK,
-    NCHAR,
-    SIMPLE,
-    STAND_IN,
-    TIMESTAMP,
-    UNITS_PER_S,
-    VARBINARY,
-    VARCHAR,
-    Column,
-    TDengineError,
-)
+from .types import BOOL, BY_DUCK, CASTS, NCHAR, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
 
 AGGREGATES = {"count", "sum", "avg", "min", "max"}
 CLAUSES = ("from", "where", "interval", "group", "order", "limit", "as", "asc", "desc")
 WORDS = ("and", "or", "not", "is", "null", "in", "between", "true", "false")
 SIGNS = ("=", "<>", "!=", "<", "<=", ">", ">=", "(", ")", ",")
-WHOLE = {type.duck for type in SIMPLE if type.duck.endswith(("INT", "INTEGER", "BOOLEAN"))}
-CASTS = {
-    "bigint": ("BIGINT", WHOLE),
-    "double": ("DOUBLE", WHOLE | {"FLOAT", "DOUBLE"}),
-    "varbinary": ("BLOB", {"BLOB"}),
-}
 DEEPEST, LONGEST = 50, 4096  # parentheses in each other; words of an expression, elements of a list
 ROWS_PER_BLOCK = 4096
 

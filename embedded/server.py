@@ -5,14 +5,14 @@ import concurrent.futures
 import tornado.web
 
 from . import protocol
-from .connection import Connection, as_tdengine_error, check_user, parse_request, reply
+from .connection import Connection, check_user, parse_request, reply
+from .errors import STAND_IN, TDengineError, as_tdengine_error
 from .insert import PreparedInsert
 from .rest import RestHandler
 from .select import Result
 from .session import Session
 from .tmq import Consumer
 from .topics import Topics
-from .types import STAND_IN, TDengineError
 
 MAX_MESSAGE = 64 * 2**20  # bytes
 PING_S = 54
@@ -64,10 +64,13 @@ class Statements(Connection):
         self.results.pop(str(args.get("id")), None)
 
     async def fetch(self, req_id, result_id):
-        result, error = self.results.get(str(result_id)), None
-        if result is None:
-            error = TDengineError(0xFFFF, "result is nil" if self.session else "server not connected")
-        block = result and await self.in_thread(result.next_block)
+        result, block, error = self.results.get(str(result_id)), None, None
+        try:
+            if result is None:
+                raise TDengineError(0xFFFF, "result is nil" if self.session else "server not connected")
+            block = await self.in_thread(result.next_block)
+        except Exception as failure:
+            error = as_tdengine_error(failure)
         if block is None:
             self.results.pop(str(result_id), None)
         return protocol.fetch_reply(req_id, result_id, block, error)
@@ -100,18 +103,15 @@ class Statements(Connection):
         check_user(self.users, args.get("user"), args.get("password"))
         if args.get("tz") not in (None, "", "UTC", "Etc/UTC"):
             raise TDengineError(0xFFFF, f"invalid timezone: this {STAND_IN} knows UTC only")
-        session = Session(self.storage)
-        session.database = self.storage.database(args["db"]).name if args.get("db") else None
-        self.session = session
+        self.session = Session(self.storage, self.storage.database(args["db"]).name if args.get("db") else None)
         return {}
 
-    def statement(self, args):
+    def statement(self, args, is_prepared=True):
         if str(args.get("stmt_id")) not in self.statements:
             raise TDengineError(0xFFFF, "stmt2 is nil")
-        statement = self.statements[str(args["stmt_id"])]
-        if statement is None:
+        if is_prepared and self.statements[str(args["stmt_id"])] is None:
             raise TDengineError(0x022A, "Stmt API usage error")
-        return statement
+        return self.statements[str(args["stmt_id"])]
 
     async def do_stmt2_init(self, _):
         self.last_statement += 1
@@ -119,8 +119,7 @@ class Statements(Connection):
         return {"stmt_id": self.last_statement}
 
     async def do_stmt2_prepare(self, args):
-        if str(args.get("stmt_id")) not in self.statements:
-            raise TDengineError(0xFFFF, "stmt2 is nil")
+        self.statement(args, is_prepared=False)
         insert = await self.in_thread(PreparedInsert, self.session, str(args.get("sql")))
         self.statements[str(args["stmt_id"])] = insert
         fields = insert.fields()

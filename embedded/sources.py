@@ -2,8 +2,8 @@
 
 import typing
 
-from .catalog import Subtable, Table, is_stable
-from .types import PRECISIONS, STAND_IN, VARCHAR, Column, TDengineError
+from .errors import STAND_IN, TDengineError
+from .types import PRECISIONS, VARCHAR, Column
 
 TBNAME = Column("tbname", VARCHAR, 270)
 
@@ -24,34 +24,32 @@ def blob(value):
     return "'" + "".join(f"\\x{byte:02X}" for byte in value) + "'::BLOB"
 
 
-def source_of(found):
-    """The Source of a Table or Subtable."""
-    table = found.table
+def source_of(name, found):
+    """The Source of a Found."""
+    table, number = found
     columns = {column.name: (column.stored, column) for column in table.columns}
     tags = {column.name: (column.stored, column) for column in table.tags or ()}
-    tbname = {"tbname": (blob(found.name.encode()) if table.tags is None else "n", TBNAME)}
+    tbname = {"tbname": (blob(name.encode()) if table.tags is None else "n", TBNAME)}
     rows, names, precision = f"t{table.id}", f"g{table.id}", table.database.precision
-    if isinstance(found, Subtable):
-        return Source(columns, tags | tbname, rows, names, f"s = {found.id}", precision)
+    if number is not None:
+        return Source(columns, tags | tbname, rows, names, f"s = {number}", precision)
     return Source(columns | tags, tbname, rows, "" if table.tags is None else names, "", precision)
 
 
 def system_rows(storage, name):
     """(names of columns, rows) of a table of information_schema, of which only some columns are there."""
     databases, topics = storage.databases.values(), storage.topics.topics.values()
-    found = [(table.name, each.name, table) for each in databases for table in each.tables.values()]
+    tables = [table for database in databases for table in database.tables.values()]
     if name == "ins_databases":
         return ("name", "precision"), [(each.name, PRECISIONS[each.precision]) for each in databases]
     if name == "ins_stables":
-        return ("stable_name", "db_name"), [row[:2] for row in found if is_stable(row[2])]
+        return ("stable_name", "db_name"), [(each.name, each.database.name) for each in tables if each.tags]
     if name == "ins_topics":
         return ("topic_name", "db_name", "sql"), [(each.name, each.table.database.name, each.text) for each in topics]
     if name == "ins_tables":
-        plain = [
-            (*row[:2], None, "NORMAL_TABLE") for row in found if isinstance(row[2], Table) and not is_stable(row[2])
-        ]
-        rows = [(*row[:2], row[2].table.name, "CHILD_TABLE") for row in found if isinstance(row[2], Subtable)]
-        return ("table_name", "db_name", "stable_name", "type"), plain + rows
+        rows = [(each.name, each.database.name, None, "NORMAL_TABLE") for each in tables if not each.tags]
+        rows += [(name, each.database.name, each.name, "CHILD_TABLE") for each in tables for name in each.subtables]
+        return ("table_name", "db_name", "stable_name", "type"), rows
     raise TDengineError(0x2600, f"{name} is not known to this {STAND_IN}")
 
 
@@ -65,7 +63,7 @@ def find_source(session, name):
         table = f"(VALUES ({'), ('.join(listed)})) i({', '.join(f'i{k}' for k in range(len(names)))})"
         return Source(columns, {}, table, where="i0 IS NOT NULL")
     try:
-        return source_of(session.table_of(name))
+        return source_of(name[1], session.find(name))
     except TDengineError as error:
         if error.code not in (0x0388, 0x2603):
             raise

@@ -4,7 +4,7 @@ import pathlib
 import re
 import typing
 
-from .types import STAND_IN, TDengineError
+from .errors import STAND_IN, TDengineError
 
 TOKEN = re.compile(
     r"""(?P<space>\s+|--[^\n]*|/\*.*?\*/)
@@ -102,8 +102,10 @@ class Parser:
 
     def is_next(self, *values):
         """Whether the next tokens are these words or signs."""
-        tokens = self.tokens[self.at : self.at + len(values)]
-        return [token.value for token in tokens if token.kind in ("word", "sign")] == list(values)
+        for at, value in enumerate(values, self.at):
+            if self.tokens[at].value != value or self.tokens[at].kind not in ("word", "sign"):
+                return False  # at the end token at the latest
+        return True
 
     def accept(self, *values):
         """Skips these words or signs if they come next, in this order."""

@@ -11,9 +11,9 @@ import threading
 import duckdb
 
 from . import catalog
-from .catalog import Subtable, Table
+from .catalog import Table
+from .errors import TDengineError
 from .rows import NOTHING
-from .types import TDengineError
 
 FILE = "stand-in.duckdb"
 FIRST = """
@@ -56,11 +56,10 @@ class Storage:
     def load(self, read):
         text, self.last_table = read("SELECT * FROM catalog").fetchone()
         self.databases = catalog.from_json(text)
-        for database in self.databases.values():
-            for table in filter(catalog.is_stable, list(database.tables.values())):
-                for number, name in read(f"SELECT s, n FROM g{table.id}").fetchall():
-                    database.tables[name.decode()] = Subtable(number, table, name.decode())
-                    table.last_subtable = max(table.last_subtable, number)
+        tables = [table for database in self.databases.values() for table in database.tables.values()]
+        for table in tables:
+            found = read(f"SELECT n, s FROM g{table.id}").fetchall() if table.tags else ()
+            table.subtables = {name.decode(): number for name, number in found}
 
     def database(self, name):
         if name not in self.databases:
@@ -111,43 +110,41 @@ class Storage:
             execute(f"CREATE TABLE t{self.last_table} ({s}{definitions(columns)})")
             database.tables[name] = Table(self.last_table, database, name, columns, tags, newest=NOTHING)
 
-    def drop_tables(self, tables, database=None):
-        """Drops Tables or Subtables, and their database if it is given."""
+    def drop(self, database, name=None):
+        """Drops a table or subtable, or the whole database."""
+        found = database.get(name)
         with self.transaction(changes_catalog=True) as execute:
-            for found in tables:
-                if isinstance(found, Subtable):
-                    execute(f"DELETE FROM t{found.table.id} WHERE s = {found.id}")
-                    execute(f"DELETE FROM g{found.table.id} WHERE s = {found.id}")
-                else:
-                    execute(f"DROP TABLE t{found.id}; DROP TABLE IF EXISTS g{found.id}")
-                known = found.table.database.tables
-                for name in [name for name, other in known.items() if found in (other, other.table)]:
-                    del known[name]
-            if database is not None:
+            if found and found.number is not None:
+                for letter in "tg":
+                    execute(f"DELETE FROM {letter}{found.table.id} WHERE s = {found.number}")
+                del found.table.subtables[name]
+                return
+            for table in [found.table] if found else list(database.tables.values()):
+                execute(f"DROP TABLE t{table.id}; DROP TABLE IF EXISTS g{table.id}")
+                del database.tables[table.name]
+            if not found:
                 del self.databases[database.name]
 
     def write(self, inserts, new_subtables=()):
         """Stores Rows in one transaction: a row whose key is there overwrites the columns given.
 
-        new_subtables: (Subtable, tag values) to be made first. Returns the number of rows, equal keys counted once.
+        new_subtables: (supertable, name, number, tag values) to be made first. Returns the number of rows.
         """
         for rows in inserts:
             rows.check()
         with self.lock:
             try:
                 with self.transaction() as execute:
-                    for subtable, tags in new_subtables:
-                        names = ", ".join(["s", "n", *(column.stored for column in subtable.table.tags)])
-                        values = [subtable.id, subtable.name.encode(), *tags]
-                        marks = ", ".join("?" * len(values))
-                        execute(f"INSERT INTO g{subtable.table.id} ({names}) VALUES ({marks})", values)
+                    for table, name, *values in new_subtables:
+                        marks = ", ".join(["?"] * (2 + len(table.tags)))
+                        execute(f"INSERT INTO g{table.id} VALUES ({marks})", [values[0], name.encode(), *values[1]])
                     count = sum(rows.write(execute) for rows in inserts)
             except BaseException:
                 for rows in inserts:
                     rows.table.newest = None  # a write that failed may have been stored: look it up
                 raise
-            for subtable, _ in new_subtables:
-                subtable.table.database.tables[subtable.name] = subtable
+            for table, name, number, _ in new_subtables:
+                table.subtables[name] = number
             self.topics.inserted(inserts)
             return count
 

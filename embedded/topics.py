@@ -9,11 +9,10 @@ import collections
 import dataclasses
 
 from . import blocks
-from .connection import as_tdengine_error
+from .errors import TDengineError, as_tdengine_error
 from .select import AGGREGATES, Select
 from .session import Session
 from .sql import Parser
-from .types import TDengineError
 
 LOG_BYTES = 64 * 2**20
 MESSAGE_BYTES = 2**20  # of a message, unless a single insert has more
@@ -42,7 +41,7 @@ class Topic:
             raise TDengineError(0x2639, "Invalid topic query")
         if select.has_now:  # which would be the time of each insert
             raise parser.refused(parser.tokens[0])
-        self.table = session.table_of(select.table).table
+        self.table = session.find(select.table).table
         self.entries, self.begin, self.bytes = collections.deque(), 0, 0
         self.groups = collections.defaultdict(Group)  # by name
 
@@ -83,10 +82,8 @@ class Topics:
     def __init__(self, storage):
         self.storage, self.topics = storage, {}
         for name, database, text in storage.connection().execute("SELECT * FROM topics").fetchall():
-            session = Session(storage)
-            session.database = database
             try:
-                self.topics[name] = Topic(session, name, Parser(text))
+                self.topics[name] = Topic(Session(storage, database), name, Parser(text))
             except TDengineError:  # its table was dropped
                 self.forget(name)
 
@@ -118,11 +115,10 @@ class Topics:
             self.forget(name)
             del self.topics[name]
 
-    def refuse_drop(self, database, table=None):
-        """TDengineError when a topic keeps this database, or this table, from being dropped or changed."""
-        for topic in self.topics.values():
-            if topic.table.database is database and table in (None, topic.table):
-                raise TDengineError(0x03ED, "Topic must be dropped first")
+    def refuse_change(self, tables):
+        """TDengineError when a topic keeps one of these tables from being dropped or changed."""
+        if any(topic.table in list(tables) for topic in self.topics.values()):
+            raise TDengineError(0x03ED, "Topic must be dropped first")
 
     def inserted(self, inserts):
         """Adds what was stored to the logs, and wakes the polls that wait for it."""

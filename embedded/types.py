@@ -1,20 +1,13 @@
-"""TDengine's data types, the columns made of them, and its errors."""
+"""TDengine's data types, and the columns made of them."""
 
 import typing
 
 import numpy as np
 
-STAND_IN = "stand-in for TDengine (embedded, not TDengine itself)"
+from .errors import TDengineError
+
 PRECISIONS = ("ms", "us", "ns")
 UNITS_PER_S = (10**3, 10**6, 10**9)  # by precision
-
-
-class TDengineError(Exception):
-    """What TDengine would answer: a code of 16 bits and a text. 0xFFFF is taosAdapter's own."""
-
-    def __init__(self, code, message):
-        super().__init__(message)
-        self.code, self.message = code, message
 
 
 class Type(typing.NamedTuple):
@@ -46,6 +39,13 @@ SIMPLE += (Type(13, "INT UNSIGNED", 4, np.uint32, "UINTEGER"), Type(14, "BIGINT 
 TYPES = (*SIMPLE, TIMESTAMP, JSON, VARBINARY, DECIMAL, DECIMAL64)
 BY_NUMBER = {type.number: type for type in TYPES}
 BY_NAME = {type.name: type for type in TYPES} | {"BINARY": VARCHAR, "INTEGER": INT}
+WHOLE = {type.duck for type in SIMPLE if type.duck.endswith(("INT", "INTEGER", "BOOLEAN"))}
+# What CAST makes in DuckDB, of which of its types as TDengine does
+CASTS = {
+    "bigint": ("BIGINT", WHOLE),
+    "double": ("DOUBLE", WHOLE | {"FLOAT", "DOUBLE"}),
+    "varbinary": ("BLOB", {"BLOB"}),
+}
 BY_DUCK = {type.duck: type for type in SIMPLE} | {"HUGEINT": BIGINT}
 
 

@@ -184,7 +184,7 @@ def test_recorded_frames_get_the_recorded_replies_byte_for_byte(stand_in, name):
             assert "stand-in" in reply["message"]
             continue
         if action == "binary_query":
-            renumbered[number, wanted["text"]["id"] if "id" in wanted["text"] else None] = reply.get("id")
+            renumbered[number, wanted["text"].get("id")] = reply.get("id")
             reply |= {"id": wanted["text"]["id"]} if "id" in wanted["text"] else {}
         if "text" in wanted:
             assert masked_text(reply) == masked_text(wanted["text"])

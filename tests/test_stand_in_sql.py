@@ -39,11 +39,13 @@ def rows(sql):
     sql.n = n = time.time_ns() // (3600 * S) * 3600 * S
     sql("CREATE TABLE t (ts TIMESTAMP, a INT, b NCHAR(4), v VARCHAR(8))")
     sql(
-        f"INSERT INTO t VALUES ({n}, 1, 'b', 'x') ({n + 1}, NULL, 'ü', NULL) ({n + S}, 3, NULL, 'y') ({n + 2 * S}, 4, 'c', '')"
+        f"INSERT INTO t VALUES ({n}, 1, 'b', 'x') ({n + 1}, NULL, 'ü', NULL) "
+        f"({n + S}, 3, NULL, 'y') ({n + 2 * S}, 4, 'c', '')"
     )
     sql("CREATE STABLE st (ts TIMESTAMP, x INT) TAGS (g INT, loc BINARY(8))")
     sql(
-        f"INSERT INTO s1 USING st TAGS (1, 'A') VALUES ({n}, 1) ({n + S}, 2) s2 USING st TAGS (2, NULL) VALUES ({n}, 10)"
+        f"INSERT INTO s1 USING st TAGS (1, 'A') VALUES ({n}, 1) ({n + S}, 2) "
+        f"s2 USING st TAGS (2, NULL) VALUES ({n}, 10)"
     )
     return sql
 

@@ -256,14 +256,16 @@ def test_all_types_are_bound(call):
     assert prepare(call, "INSERT INTO every_type VALUES (?, ?, ?, ?, ?, ?, ?)") is None
     call("from decimal import Decimal as D")
     made = (
-        f"taosws.millis_timestamps_to_column([{T}, {T + 1}]), taosws.decimal_to_column([D('1234567890123456.7891'), None]), "
+        f"taosws.millis_timestamps_to_column([{T}, {T + 1}]), "
+        "taosws.decimal_to_column([D('1234567890123456.7891'), None]), "
         "taosws.decimal64_to_column([D('-2.5'), None]), taosws.varbinary_to_column([b'\\xff', None]), "
         "taosws.unsigned_big_ints_to_column([18446744073709551615, None]), taosws.bools_to_column([True, None]), "
         "taosws.varchar_to_column(['é', None])"
     )
     assert bind_columns(call, made) is None
     assert call("s.execute()") == 2
-    shown = "[[None if v is None else str(v) for v in row] for row in c.query('SELECT d, e, v, u, b, c FROM every_type')]"
+    rows = "c.query('SELECT d, e, v, u, b, c FROM every_type')"
+    shown = f"[[None if v is None else str(v) for v in row] for row in {rows}]"
     whole = ["1234567890123456.7891", "-2.50", "b'\\xff'", "18446744073709551615", "True", "é"]
     assert call(shown) == [whole, [None] * 6]
     made = made.replace("D('-2.5')", "D('1000')")

@@ -1,0 +1,32 @@
+"""TDengine's errors, and failures of the stand-in in its terms."""
+
+import logging
+import time
+
+import duckdb
+
+STAND_IN = "stand-in for TDengine (embedded, not TDengine itself)"
+SAME_LINE_S = 60
+logged_at = -SAME_LINE_S
+
+
+class TDengineError(Exception):
+    """What TDengine would answer: a code of 16 bits and a text. 0xFFFF is taosAdapter's own."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+def as_tdengine_error(error):
+    """A failure inside as a reply has it: one to write with TDengine's code, anything else with taosAdapter's own."""
+    global logged_at
+    if isinstance(error, TDengineError):
+        return error
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    if not (isinstance(error, duckdb.IOException | duckdb.FatalException | OSError) or "Could not write" in text):
+        return TDengineError(0xFFFF, f"the {STAND_IN} failed: {text}")
+    if time.monotonic() - logged_at >= SAME_LINE_S:
+        logged_at = time.monotonic()
+        logging.error("the data folder cannot be written, is the disk full? Retrying: %s", text)
+    return TDengineError(0x020D, f"System out of disk space: the stand-in for TDengine cannot write ({text})")
