@@ -7,4 +7,4 @@ CALLED_FROM=$PWD && export CALLED_FROM
 cd "$(dirname "$(readlink -f "$0")")"
 . bridge/launch/python.sh
 find_python docker.sh
-hand_over -m bridge.launch.docker tdengine "$@"
+hand_over -m bridge.launch.container "$@"

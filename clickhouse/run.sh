@@ -8,4 +8,4 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 . bridge/launch/python.sh
 python=clickhouse/venv/bin/python
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || find_python run.sh
-hand_over -m bridge.launch.clickhouse "$@"
+hand_over -m clickhouse.launch "$@"

@@ -11,7 +11,7 @@ import sys
 from helpers import ROOT, Process, free_port, wait_until
 
 FILES = ["run.sh", "install.sh", "docker.sh", "producer.py", "perspective_server.py", "prsp-viewer.html"]
-FILES += ["requirements.txt", "embedded", "bridge", "viewer"]
+FILES += ["requirements.txt", "embedded", "bridge", "viewer", "clickhouse"]
 ENDS_S = 18  # 13 s are the sum of all bounds; the rest is for a busy machine
 # A server that answers /healthz with the file health.json beside it, and takes note of its arguments
 FAKE_SERVER = """
@@ -32,35 +32,49 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 
 
-class Demo:
-    """The demo in a folder with a space in its name, using the tests' own Python and free ports."""
+IGNORED = shutil.ignore_patterns("__pycache__", "venv", ".data", ".logs", ".cache", ".password")
 
-    def __init__(self, folder):
+
+class Demo:
+    """The demo in a folder with a space in its name, using the tests' own Python and free ports.
+
+    `home` is where its run.sh is: the folder itself, or clickhouse in it.
+    """
+
+    def __init__(self, folder, home=""):
         self.outputs, self.folder = folder, folder / "a copy"
+        self.home = self.folder / home
         self.folder.mkdir()
         for name in FILES:
             if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(ROOT / name, self.folder / name, ignore=IGNORED)
             elif (ROOT / name).exists():
                 shutil.copy(ROOT / name, self.folder)
-        (self.folder / "venv").symlink_to(sys.prefix)
-        self.port, self.tdengine_port = free_port(), free_port()
-        self.environ = {name: value for name, value in os.environ.items() if name != "TDENGINE_DSN"}
-        self.env = {"TDENGINE_PORT": str(self.tdengine_port)}
+        (self.home / "venv").symlink_to(sys.prefix)
+        self.port, self.tdengine_port, self.clickhouse_port = free_port(), free_port(), free_port()
+        self.environ = {name: value for name, value in os.environ.items() if not name.endswith("_DSN")}
+        self.env = {"TDENGINE_PORT": str(self.tdengine_port), "CLICKHOUSE_PORT": str(self.clickhouse_port)}
         self.started = []
 
     def start(self, *args, port=None, install=False, script=None, **env):
         """run.sh in the background, from another folder."""
-        script = script or [self.folder / "run.sh"]
+        script = script or [self.home / "run.sh"]
         args = [*script, "--port", port or self.port, *([] if install else ["--no-install"]), *args]
-        env_args = ["env", "-u", "TDENGINE_DSN", *(f"{name}={value}" for name, value in (self.env | env).items())]
+        env_args = [
+            "env",
+            "-u",
+            "TDENGINE_DSN",
+            "-u",
+            "CLICKHOUSE_DSN",
+            *(f"{name}={value}" for name, value in (self.env | env).items()),
+        ]
         self.started.append(Process([*env_args, *args], self.outputs, "run", cwd=self.outputs))
         return self.started[-1]
 
     def run(self, *args, stdin=None, **env):
         """run.sh that is expected to end by itself."""
         return subprocess.run(
-            [self.folder / "run.sh", *map(str, args)],
+            [self.home / "run.sh", *map(str, args)],
             cwd=self.outputs,
             env=self.environ | self.env | env,
             capture_output=True,
@@ -86,7 +100,7 @@ class Demo:
             try:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
                 # no command line: it has ended, and waits for its parent to notice
-                if line and pathlib.Path(os.readlink(entry / "cwd")) == self.folder:
+                if line and pathlib.Path(os.readlink(entry / "cwd")) in (self.folder, self.home):
                     found[int(entry.name)] = line
             except OSError:
                 continue  # it has ended meanwhile
@@ -97,7 +111,7 @@ class Demo:
         return min(pid for pid, line in self.processes().items() if words in line)
 
     def service_logs(self):
-        return "\n".join(f"{path.name}: {path.read_text()[-1000:]}" for path in self.folder.glob(".logs/*.log"))
+        return "\n".join(f"{path.name}: {path.read_text()[-1000:]}" for path in self.home.glob(".logs/*.log"))
 
     def log(self, process):
         return process.log() + self.service_logs()

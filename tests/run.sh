@@ -1,18 +1,19 @@
-#!/usr/bin/env bash
-# Installs what the demo and its tests need into .venv and node_modules, checks the style of all files, runs the tests.
-set -euo pipefail
+#!/bin/sh
+# Installs what the demo and its tests need into venv/ and node_modules/, checks the style of all files, runs the tests.
+set -eu
 
 usage() {
-    cat <<'EOF'
-usage: tests/run.sh [pytest arguments]
+    cat <<'TEXT'
+usage: tests/run.sh [--quick] [pytest arguments]
 
     tests/run.sh                          everything
+    tests/run.sh --quick                  style, and what takes no longer than a minute and a half
     tests/run.sh tests/test_install.py    one file
     tests/run.sh -k native -n 0           one subject, one test at a time
 
 Environment: TDENGINE_DSN      run the tests that make sense there against this TDengine, in databases of their own
              PYTEST_PROCESSES  how many tests run at once (default: 6, which mostly wait, or one a core if there are more)
-EOF
+TEXT
 }
 
 say() { printf '%s\n' "$*"; }
@@ -22,77 +23,92 @@ die() {
     exit 1
 }
 
+log=.logs/install-tests.log
+python=venv/bin/python
+# Parts alone, the scripts' flags and errors, and the shortest way through all of it
+quick='tests/test_scripts.py tests/test_requests.py tests/test_expressions.py tests/test_stand_in_sql.py tests/test_deploy.py'
+quick="$quick tests/test_run.py::test_stocks_flow_and_ctrl_c_ends_everything tests/test_run.py::test_invalid_arguments"
+quick="$quick tests/test_page.py::test_the_first_view_is_the_grouped_grid_and_its_numbers_change"
+
 install_packages() {
-    local log=.logs/install-tests.log checksum
-    checksum=$(cksum <tests/requirements.txt)
-    # install.sh makes .venv anew when it is broken: then our stamp is gone, too
-    if [[ -f .venv/.stamp-tests && "$(<.venv/.stamp-tests)" == "$checksum" ]]; then
-        return
-    fi
-    say "installing the packages of tests/requirements.txt into .venv"
-    PIP_CACHE_DIR=${PIP_CACHE_DIR:-$PWD/.cache/pip} PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_DEFAULT_TIMEOUT=${PIP_DEFAULT_TIMEOUT:-30} \
-        .venv/bin/python -m pip install --no-input --only-binary=:all: -r tests/requirements.txt >"$log" 2>&1 ||
-        die "pip can't install tests/requirements.txt: $(tail -n 1 "$log") (all of it: $log)"
-    printf '%s\n' "$checksum" >.venv/.stamp-tests
+    checksum=$(cat tests/requirements.txt clickhouse/requirements.txt | cksum)
+    # install.sh empties venv when it is broken: then our stamp is gone, too
+    if [ "$(cat venv/.stamp-tests 2>/dev/null)" = "$checksum" ]; then return; fi
+    say "installing the packages of tests/requirements.txt and clickhouse/requirements.txt into venv"
+    PIP_CACHE_DIR=${PIP_CACHE_DIR:-$PWD/.cache/pip} PIP_DISABLE_PIP_VERSION_CHECK=1 \
+        PIP_DEFAULT_TIMEOUT=${PIP_DEFAULT_TIMEOUT:-30} \
+        $python -m pip install --no-input --only-binary=:all: -r tests/requirements.txt \
+        -r clickhouse/requirements.txt >"$log" 2>&1 || die "pip can't install the tests' packages: $(tail -n 1 "$log") (all of it: $log)"
+    printf '%s\n' "$checksum" >venv/.stamp-tests
 }
 
-# The page's tests drive a real Chromium: the system's own, as Playwright's needs a download that not every network allows.
-install_chromium() {
-    local log=.logs/install-tests.log name
-    for name in chromium chromium-browser google-chrome; do
-        if command -v "$name" >/dev/null; then return; fi
+# $1: a Debian package, $2: what needs it; the other words: programs, one of which is enough.
+install_program() {
+    package=$1 needs=$2
+    shift 2
+    for name in "$@"; do
+        if PATH=$PATH:/usr/sbin command -v "$name" >/dev/null; then return; fi
     done
-    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-        say "installing Debian's chromium"
-        if { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends chromium; } \
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing Debian's $package"
+        if { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "$package"; } \
             >"$log" 2>&1; then
             return
         fi
-        die "apt-get can't install chromium: $(tail -n 1 "$log") (all of it: $log)"
+        say "apt-get can't install $package: $(tail -n 1 "$log") (all of it: $log)"
     fi
-    die "no chromium on PATH, which the page's tests need: install it (Debian, Ubuntu: apt install chromium)"
+    say "no $package: $needs (Debian, Ubuntu: apt install $package)"
+    return 1
 }
 
-# The Node pair and its linter, where Node is there; its tests are skipped where it isn't.
+# The Node pair, and the page's modules, where Node is there; their tests are skipped where it isn't.
 install_node() {
-    local log=.logs/install-tests.log
     if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
-        say "no Node.js on PATH: the tests of node/ are skipped"
+        say "no Node.js on PATH: the tests of node/ and viewer/ are skipped"
         return
     fi
-    if [[ ! -x node/node_modules/.bin/biome || node/package-lock.json -nt node/node_modules/.package-lock.json ]]; then
+    if [ ! -x node/node_modules/.bin/biome ] || [ -n "$(find node/package-lock.json -newer node/node_modules/.package-lock.json)" ]; then
         say "installing the packages of node/package-lock.json into node/node_modules"
         npm ci --prefix node --no-audit --no-fund >"$log" 2>&1 ||
             die "npm can't install the packages of node/: $(grep -m 1 'npm error' "$log") (all of it: $log)"
     fi
-    (cd node && node_modules/.bin/biome check --error-on-warnings .)
+    for folder in node viewer; do
+        (cd "$folder" && ../node/node_modules/.bin/biome check --error-on-warnings .)
+    done
 }
 
-shell_scripts() {
-    find . \( -name .venv -o -name node_modules -o -name .cache -o -name .git -o -name tdengine-client \) -prune \
-        -o -type f \( -name '*.sh' -o -path './.ci/run' \) -print0
+check_style() {
+    $python -m ruff check .
+    $python -m ruff format --check .
+    find . \( -name venv -o -name node_modules -o -name '.[a-bd-z]*' -o -name 'tdengine-*' \) -prune \
+        -o -type f \( -name '*.sh' -o -path './.ci/run' \) -exec venv/bin/shellcheck {} +
 }
 
 main() {
-    local processes status=0
-    if [[ ${1:-} == --help || ${1:-} == -h ]]; then
-        usage
-        exit 0
-    fi
-    cd "$(dirname "${BASH_SOURCE[0]}")/.."
+    case ${1:-} in
+        -h | --help) usage && exit 0 ;;
+        --quick)
+            shift
+            # shellcheck disable=SC2086 # several words
+            set -- $quick "$@"
+            ;;
+    esac
+    cd "$(dirname "$(readlink -f "$0")")/.."
     ./install.sh
     install_packages
-    install_chromium
-    .venv/bin/python -m ruff check .
-    .venv/bin/python -m ruff format --check .
+    install_program chromium "the page's tests need it" chromium chromium-browser google-chrome || exit 1
+    install_program nginx-light "the test of deploy/nginx.conf is skipped" nginx || true
     install_node
-    shell_scripts | xargs -0 .venv/bin/shellcheck
-    processes=$(.venv/bin/python -c 'import os; print(max(6, os.cpu_count() or 1))')
-    .venv/bin/python -m pytest -n "${PYTEST_PROCESSES:-$processes}" --dist loadgroup "$@" || status=$?
-    [[ $status == 1 ]] || exit "$status"
+    check_style
+    processes=$($python -c 'import os; print(max(6, os.cpu_count() or 1))')
+    status=0
+    $python -m pytest -n "${PYTEST_PROCESSES:-$processes}" --dist loadgroup "$@" || status=$?
+    [ "$status" = 1 ] || exit "$status"
     # Many tests wait for something to happen in time, for which a machine that runs several at once may be too slow.
+    failed=$($python -m pytest -n 0 --last-failed --last-failed-no-failures none --collect-only -q "$@" | grep '::' || true)
     say "again, one at a time: the tests that failed while others ran"
-    exec .venv/bin/python -m pytest -n 0 --last-failed --last-failed-no-failures none "$@"
+    $python -m pytest -n 0 --last-failed --last-failed-no-failures none "$@" || exit $?
+    say "PASSED ONLY AT THE SECOND TRY, ALONE:" "$failed"
 }
 
 main "$@"

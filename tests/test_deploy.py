@@ -156,4 +156,4 @@ def test_the_compose_file_is_valid_and_has_the_versions_of_docker_sh():
     done = subprocess.run([sys.executable, *schema], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
     images = re.findall(r"tdengine/tsdb:[\d.]+", (DEPLOY / "compose.yaml").read_text())
-    assert images == re.findall(r"tdengine/tsdb:[\d.]+", (ROOT / "bridge/launch/docker.py").read_text())
+    assert images == re.findall(r"tdengine/tsdb:[\d.]+", (ROOT / "bridge/launch/container.py").read_text())

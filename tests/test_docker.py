@@ -34,14 +34,17 @@ class Kind:
     refused: str
 
 
-SOURCE = (ROOT / "bridge/launch/docker.py").read_text()
+def image(file):
+    return re.search(r'image.* = "([\w./-]+:[\d.]+)"', (ROOT / file).read_text())[1]
+
+
 TDENGINE = Kind(
-    "", "TDengine", "TDENGINE", re.search(r"tdengine/tsdb:[\d.]+", SOURCE)[0], "tdengine-perspective", 6041,
+    "", "TDengine", "TDENGINE", image("bridge/launch/container.py"), "tdengine-perspective", 6041,
     "/var/lib/taos", '{"code":0,"column_meta":[["server_version()",8,7]],"data":[["3.3.7.0"]],"rows":1}',
     '{"code":855,"desc":"Authentication failure"}',
 )  # fmt: skip
 CLICKHOUSE = Kind(
-    "clickhouse", "ClickHouse", "CLICKHOUSE", re.search(r"clickhouse/clickhouse-server:[\d.]+", SOURCE)[0],
+    "clickhouse", "ClickHouse", "CLICKHOUSE", image("clickhouse/container.py"),
     "clickhouse-perspective", 8123, "/var/lib/clickhouse", "26.9.6.6\n",
     "Code: 516. DB::Exception: default: Authentication failed (AUTHENTICATION_FAILED)",
 )  # fmt: skip
@@ -56,7 +59,8 @@ class FakeDocker:
         script = self.folder / "bin/docker"
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/fake_docker.py" "$@"\n')
         script.chmod(0o755)
-        for name in ("docker.sh", "clickhouse/docker.sh", "bridge/__init__.py", "bridge/options.py", "bridge/dsn.py"):
+        names = ["docker.sh", *(f"bridge/{name}.py" for name in ("__init__", "options", "dsn"))]
+        for name in [*names, *(f"clickhouse/{name}" for name in ("docker.sh", "__init__.py", "container.py"))]:
             (self.folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, self.folder / name)
         ignored = shutil.ignore_patterns("__pycache__")

@@ -22,6 +22,10 @@ class Unusable(Failed):
         super().__init__(text, 2)
 
 
+def one_line(text):
+    return " ".join(str(text).split())
+
+
 def report(text, end="\n"):
     """Prints a line. One that can't be written is no reason to end; BrokenPipeError when nobody reads any more."""
     try:

@@ -5,19 +5,15 @@ python -m bridge.launch.docker tdengine|clickhouse [--benchmark] [--no-pull] [--
 
 import argparse
 import asyncio
-import base64
-import json
 import os
 import pathlib
 import re
-import secrets
 import shutil
-import sys
 import time
 import urllib.error
 import urllib.request
 
-from . import ROOT, Failed, Unusable, report, running
+from . import Failed, Unusable, report, running
 from .launcher import port_of
 from .services import last_lines
 
@@ -37,109 +33,6 @@ FAILURES = [
     (r"no space left", "can't {doing}: no space left on the disk (docker system df shows what uses it)"),
     (r"is already in use", "can't {doing}: there is a container {container} already: ./docker.sh --stop removes it"),
 ]  # fmt: skip
-
-
-class TDengine:
-    """What is special about its image."""
-
-    title, variable, folder, data_folder, inner_port = "TDengine", "TDENGINE", ROOT, "/var/lib/taos", 6041
-    image, port, native_port = "tdengine/tsdb:3.3.7.0", 6041, 6030
-    container, address = "tdengine-perspective", "ws://root:taosdata@localhost:{port}"
-    # the name by which its data and native clients know it must be the same in every new container
-    options = ("--env", "TAOS_FQDN=localhost")
-
-    def prepare(self):
-        pass
-
-    def request(self, port, sql):
-        basic = base64.b64encode(b"root:taosdata").decode()
-        return urllib.request.Request(
-            f"http://127.0.0.1:{port}/rest/sql", sql.encode(), {"Authorization": f"Basic {basic}"}
-        )
-
-    def version(self, answer, port):
-        """The version in an answer, None when it is none; Failed when the login was refused."""
-        try:
-            answer = json.loads(answer)
-            code = answer["code"]
-        except (ValueError, TypeError, KeyError):
-            return None
-        if code == 0x0357:
-            raise Failed(
-                "TDengine answers, but refuses root with password taosdata: give the scripts "
-                f"TDENGINE_DSN=ws://USER:PASSWORD@localhost:{port}"
-            )
-        return answer["data"][0][0] if code == 0 else None
-
-    version_query = "SELECT SERVER_VERSION()"
-
-    async def benchmark(self, docker):
-        report("taosBenchmark fills supertable meters of database test with 1,000,000 rows in 1,000 subtables")
-        command = ["exec", self.container, "taosBenchmark", "-y", "-d", "test", "-t", "1000", "-n", "1000"]
-        await docker.must("run taosBenchmark", 900, *command)
-        report("\n".join(last_lines(docker.log, 3)))
-        report("database test, supertable meters; look at it with")
-        sql = "SELECT location, COUNT(*), AVG(voltage) FROM test.meters GROUP BY location"
-        report(f"    docker exec {self.container} taos -s '{sql}'")
-
-
-class ClickHouse:
-    """What is special about its image. The password of user default is made once: a container keeps its own."""
-
-    title, variable, folder, data_folder = "ClickHouse", "CLICKHOUSE", ROOT / "clickhouse", "/var/lib/clickhouse"
-    image, port, native_port, inner_port = "clickhouse/clickhouse-server:26.9.6.6", 8123, None, 8123
-    container = "clickhouse-perspective"
-    # the image's own limit of open files is for servers that need more than most machines give;
-    # docker takes the password from the environment: no command line shows it
-    options = ("--ulimit", "nofile=65536:65536", "--env", "CLICKHOUSE_USER=default", "--env", "CLICKHOUSE_PASSWORD")
-    version_query = "SELECT version()"
-
-    @property
-    def address(self):
-        return f"clickhouse://default@localhost:{{port}} (--password-file {self.folder}/.password)"
-
-    def prepare(self):
-        file = self.folder / ".password"
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-        with open(descriptor, "r+") as opened:
-            os.fchmod(descriptor, 0o600)
-            password = opened.read().strip()
-            if not password:
-                password = secrets.token_hex(24)
-                opened.write(password)
-        os.environ["CLICKHOUSE_PASSWORD"] = password
-
-    def request(self, port, sql):
-        headers = {"X-ClickHouse-User": "default", "X-ClickHouse-Key": os.environ["CLICKHOUSE_PASSWORD"]}
-        return urllib.request.Request(f"http://127.0.0.1:{port}/", sql.encode(), headers)
-
-    def version(self, answer, port):
-        """The version in an answer, None when it is none; Failed when the login was refused."""
-        if "AUTHENTICATION_FAILED" in answer or "REQUIRED_PASSWORD" in answer:
-            raise Failed(
-                "ClickHouse answers, but refuses the password in .password: give the scripts "
-                f"CLICKHOUSE_DSN=clickhouse://USER:PASSWORD@localhost:{port}"
-            )
-        return answer.strip() if re.fullmatch(r"\d+\.[\d.]+\n?", answer) else None
-
-    async def benchmark(self, docker):
-        report("filling table test.trades with 1,000,000 rows")
-        columns = "now64(9) - toIntervalMillisecond(number) AS timestamp, rand() % 13 AS ticker"
-        columns += ", 400 * rand() / 4294967295 AS price"
-        create = "CREATE TABLE test.trades ENGINE = MergeTree ORDER BY timestamp AS "
-        for sql in (
-            "CREATE DATABASE IF NOT EXISTS test",
-            "DROP TABLE IF EXISTS test.trades SYNC",
-            f"{create} SELECT {columns} FROM numbers(1000000)",
-        ):
-            if answer := await docker.query(sql, 300):
-                raise Failed(f"can't fill test.trades: {answer.splitlines()[0]}")
-        answer = await docker.query("SELECT count() FROM test.trades", 60)
-        if answer.strip() != "1000000":
-            raise Failed(f"test.trades has {answer.strip() or 'no'} rows instead of 1000000")
-        sql = "SELECT ticker, count(), avg(price) FROM test.trades GROUP BY ticker"
-        report("table test.trades is filled; look at it with")
-        report(f"    docker exec -it {self.container} clickhouse-client --ask-password --query '{sql}'")
 
 
 class Docker:
@@ -318,8 +211,8 @@ def data_folder(text):
     return folder.resolve()
 
 
-def main():
-    kind = {"tdengine": TDengine, "clickhouse": ClickHouse}[sys.argv[1]]()
+def main(kind):
+    """The exit status of docker.sh."""
     text = f"Starts {kind.title} ({kind.image}) in Docker, waits until a query is answered, and leaves it running."
     parser = running.Parser("./docker.sh", text)
     parser.epilog = (
@@ -340,7 +233,7 @@ def main():
     if kind.native_port:
         add("--native", action="store_true", help=f"open port {kind.native_port}, too, for native client drivers")
     add("--stop", action="store_true", help="stop and remove the container; the data stays")
-    args = parser.parse_args(sys.argv[2:])
+    args = parser.parse_args()
 
     async def work(services):
         if not re.fullmatch("[0-9]{1,5}", os.environ.get(f"{kind.variable}_WAIT_S") or "60"):
@@ -352,7 +245,3 @@ def main():
         return await Docker(services, kind, args).work() or 0
 
     return running.run("docker.sh", work, when_stopped="interrupted: run it again")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,22 +7,16 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
-import json
 import os
-import shutil
 import socket
-import subprocess
-import sys
 
 from .. import options
-from . import Failed, Unusable, clean, complain, install, report, running
+from . import Failed, Unusable, clean, install, one_line, report, running
+from .progress import Progress
 from .watchdog import PRODUCER
 
-ROWS_LIMIT_S = 60  # until rows flow
-HINT_S = 4  # until it is reported what the services wait for
 LISTEN_LIMIT_S = 60  # until a database of ours listens
 USUAL_ROWS, MOST_ROWS = 20_000, 60_000  # of a Perspective table: as perspective_server.py, and with --history
-RUNS = ("ok", "incomplete")
 
 
 def duration(text):
@@ -106,24 +100,6 @@ def rows_of_history(args):
     return min(MOST_ROWS, max(USUAL_ROWS, seconds * 1000 * (args.rows or 250) // (args.interval or 250)))
 
 
-def one_line(text):
-    return " ".join(str(text).split())
-
-
-async def health(port):
-    """The server's /healthz; None when it does not answer."""
-    with contextlib.suppress(OSError, ValueError, TimeoutError):
-        async with asyncio.timeout(2):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            try:
-                writer.write(f"GET /healthz HTTP/1.0\r\nHost: localhost:{port}\r\n\r\n".encode())
-                found = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
-                return found if isinstance(found, dict) and isinstance(found.get("tables"), dict) else None
-            finally:
-                writer.close()
-    return None
-
-
 class Launcher:
     """One run of run.sh. `services` starts and ends processes, `python` is the environment's."""
 
@@ -134,15 +110,11 @@ class Launcher:
         self.env = {}  # of the services
         self.producers = []
         self.guards = []  # tasks that keep a service alive, and fail when they can't
-        self.reported = set()
-
-    def report_once(self, name, line):
-        if line and (name, line) not in self.reported:
-            self.reported.add((name, line))
-            complain(f"{name}: {one_line(line)}")
 
     async def run(self):
         install.prepare(self.folder)
+        if getattr(self.args, "install", False):  # of ClickHouse's run.sh: only that
+            return await self.install() or 0
         port = self.args.port
         if listens(port, "127.0.0.1") or listens(port):
             raise Failed(f"port {port} is taken: end what listens there, or choose another with --port")
@@ -189,10 +161,10 @@ class Launcher:
         self.producers += [service] if rank == PRODUCER else []
         return service
 
-    async def probe(self, kind, dsn):
-        """(status, text) of the database at a DSN, see probe.py; asked by another process, as a call can hang."""
+    async def probe(self, module, dsn):
+        """(status, text) of the database at a DSN, see probe.py; found out by another process, as a call can hang."""
         log = self.logs / "probe.log"
-        command = [self.python, "-m", "bridge.launch.probe", kind]
+        command = [self.python, "-m", module]
         status = await self.services.run("probe", *command, log=log, limit_s=8, env={"PROBE_DSN": dsn})
         if status is None:
             return 4, "no answer within 8 s"
@@ -219,7 +191,8 @@ class Launcher:
 
     async def watch(self):
         """Until a service has ended; meanwhile shows what /healthz says."""
-        ended, showing = asyncio.ensure_future(self.services.first_ended()), asyncio.ensure_future(self.show())
+        progress = Progress(self.args, self.producers, self.short(self.logs))
+        ended, showing = asyncio.ensure_future(self.services.first_ended()), asyncio.ensure_future(progress.show())
         tasks = [ended, showing, *self.guards]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -232,57 +205,6 @@ class Launcher:
             for task in tasks:
                 task.cancel()
 
-    async def show(self):
-        await self.until_rows()
-        url = f"http://localhost:{self.args.port}/"
-        report(f"page at {url}")
-        if self.args.open:
-            open_browser(url)
-        terminal = sys.stdout is not None and sys.stdout.isatty()
-        try:
-            while True:
-                await asyncio.sleep(1)
-                line = summary(await health(self.args.port))
-                if terminal:
-                    report(f"\r{line[: shutil.get_terminal_size().columns - 1]}\033[K", end="")
-                else:
-                    report(line)
-        finally:
-            if terminal:
-                report("")
-
-    async def until_rows(self):
-        """Waits until the page has something to show; reports what is waited for."""
-        loop = asyncio.get_running_loop()
-        start, state = loop.time(), None
-        while loop.time() - start < ROWS_LIMIT_S:
-            state = await health(self.args.port)
-            late = loop.time() - start > HINT_S
-            if state and all(self.is_ready(table, late) for table in state["tables"].values()) and state["tables"]:
-                return
-            if late:
-                self.hint(state)
-            await asyncio.sleep(0.05)
-        why = state["status"] if state else "the server does not answer"
-        raise Failed(f"no rows after {ROWS_LIMIT_S} s ({why}): see the logs in {self.short(self.logs)}")
-
-    def is_ready(self, table, late):
-        """A table of the demo's own has rows; one of the user's may have none yet, which is reported."""
-        if table.get("status") in RUNS:
-            return True
-        own = getattr(self.args, "table", None) and table.get("dataset") is None
-        if own and late:
-            self.report_once("perspective_server", table.get("error") or f"{table.get('table')} has no new rows")
-        return own and late
-
-    def hint(self, state):
-        """Reports what the server and the producers wait for."""
-        for table in (state or {"tables": {}})["tables"].values():
-            self.report_once("perspective_server", table.get("error"))
-        for service in self.producers:
-            waiting = [line for line in service.last_lines() if line.startswith("waiting")]
-            self.report_once(service.name, waiting[-1] if waiting else None)
-
     def ended(self):
         """The producers' last lines; the exit status, 1 when one of them could not send all."""
         status = 0
@@ -290,33 +212,6 @@ class Launcher:
             report(f"{service.name}: {one_line((service.last_lines(1) or [''])[0])}")
             status |= service.status == 1
         return status
-
-
-def summary(state):
-    """One line of what /healthz says."""
-    if state is None:
-        return "the server does not answer"
-    tables = state["tables"].values()
-    pace, rows = (sum(table.get(name) or 0 for table in tables) for name in ("rows_per_s", "rows"))
-    line = f"{pace:,.1f} rows/s, {rows:,} rows total"
-    if state.get("status") == "incomplete":
-        missed, unshown = (sum(table.get(name) or 0 for table in tables) for name in ("missed_rows", "unshown_values"))
-        line += f" (incomplete: {missed:,} rows and {unshown:,} values could not be shown)"
-    elif state.get("status") != "ok":
-        why = next(filter(None, (table.get("error") for table in tables)), None)
-        line += f" ({state.get('status')}: {one_line(why)})" if why else f" ({state.get('status')})"
-    return line
-
-
-def open_browser(url):
-    """In a process that outlives us: the browser is the user's."""
-    names = [os.environ.get("BROWSER"), "open" if sys.platform == "darwin" else None, "wslview", "xdg-open"]
-    for name in filter(None, names):
-        if program := shutil.which(name):
-            streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-            subprocess.Popen([program, url], start_new_session=True, **streams)
-            return
-    complain("run.sh: no program to open a browser with was found (BROWSER names one)")
 
 
 def main(demo):

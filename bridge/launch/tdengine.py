@@ -36,8 +36,8 @@ def add_arguments(parser):
 
 def check(args):
     """Unusable when arguments contradict each other."""
-    if args.node and (args.subscribe or args.history or args.table):
-        raise Unusable("--node polls the datasets, without --subscribe, --history and --table")
+    if args.node and (args.subscribe or args.history):
+        raise Unusable("--node polls, without --subscribe and --history")
     if args.docker and args.stand_in:
         raise Unusable("--docker and --stand-in contradict each other")
     port_of("TDENGINE_PORT", 6041)
@@ -54,7 +54,7 @@ async def database(launcher):
     args, port = launcher.args, port_of("TDENGINE_PORT", 6041)
     given, local = os.environ.get("TDENGINE_DSN"), LOCAL.format(port=port)
     if args.stand_in:
-        status, text = await launcher.probe("tdengine", local) if listens(port) else (4, "")
+        status, text = await launcher.probe("bridge.launch.probe", local) if listens(port) else (4, "")
         if status == 0 and not text[:1].isdigit():
             launcher.env["TDENGINE_DSN"] = local
             return report(f"using {named(text)}, which answers on localhost:{port} already")
@@ -68,7 +68,7 @@ async def database(launcher):
             raise Failed("")
         return report(f"using TDengine in Docker on port {port} (./docker.sh --stop ends it)")
     if listens(port):
-        status, text = await launcher.probe("tdengine", local)
+        status, text = await launcher.probe("bridge.launch.probe", local)
         if status == 0:
             report(f"using {named(text)}, which answers on localhost:{port}")
             return writes(args, "")
@@ -86,7 +86,7 @@ async def database(launcher):
 
 
 async def use_given(launcher, given):
-    status, text = await launcher.probe("tdengine", given)
+    status, text = await launcher.probe("bridge.launch.probe", given)
     if status == 2:
         raise Unusable(f"TDENGINE_DSN: {text}")
     found = dsn.tdengine(given)

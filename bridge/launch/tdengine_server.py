@@ -107,7 +107,7 @@ async def answers(launcher, taosd, dsn):
     """Waits until it answers, which it does some time after it listens: whether it accepts the login."""
     deadline = time.monotonic() + ANSWER_LIMIT_S
     while True:
-        status, text = await launcher.probe("tdengine", dsn)
+        status, text = await launcher.probe("bridge.launch.probe", dsn)
         if status in (0, 3):
             return status == 0
         if taosd.ended.done():

@@ -8,11 +8,10 @@ Logs are in .logs. Stop with Ctrl-C.
 import os
 import sys
 
-from .. import dsn
-from . import ROOT, Failed, Unusable, launcher, report
-from .launcher import flags, free_port, listens, port_of, rows_of_history
-from .probe import CLICKHOUSE
-from .watchdog import DATABASE, PRODUCER, SERVER
+from bridge import dsn
+from bridge.launch import ROOT, Failed, Unusable, launcher, report
+from bridge.launch.launcher import flags, free_port, listens, port_of, rows_of_history
+from bridge.launch.watchdog import DATABASE, PRODUCER, SERVER
 
 PROG, FOLDER, INSTALL = "clickhouse/run.sh", ROOT / "clickhouse", ["--clickhouse"]
 
@@ -21,6 +20,7 @@ def add_arguments(parser):
     add = parser.add_argument
     add("--dataset", choices=["stocks"], help="stocks, the only one here")
     add("--docker", action="store_true", help="ClickHouse in Docker, by docker.sh; it goes on when the demo ends")
+    add("--install", action="store_true", help="only install what is missing")
     add("--embedded", action="store_true", help="ClickHouse's engine in process, whatever else is there")
 
 
@@ -28,6 +28,8 @@ def check(args):
     """Unusable when arguments contradict each other."""
     if args.docker and args.embedded:
         raise Unusable("--docker and --embedded contradict each other")
+    if args.install and args.no_install:
+        raise Unusable("--install and --no-install contradict each other")
     port_of("CLICKHOUSE_PORT", 8123)
 
 
@@ -57,7 +59,7 @@ async def database(launcher):
     if listens(port):
         for local in filter(None, (f"clickhouse://default@localhost:{port}", with_password(port))):
             launcher.env["CLICKHOUSE_DSN"] = local
-            status, text = await launcher.probe("clickhouse", local)
+            status, text = await launcher.probe("clickhouse.probe", local)
             if status == 0:
                 return report(f"using ClickHouse {text}, which answers on localhost:{port}")
         if status == 3:
@@ -70,17 +72,16 @@ async def database(launcher):
 
 
 async def use_given(launcher, given):
-    status, text = await launcher.probe("clickhouse", given)
+    status, text = await launcher.probe("clickhouse.probe", given)
     if status == 2:
         raise Unusable(f"CLICKHOUSE_DSN: {text}")
-    parts, _ = dsn.split(given, CLICKHOUSE, "clickhouse://USER:PASSWORD@HOST:8123")
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    found = dsn.clickhouse(given)
+    shown, name = found.shown, found.database or "stocks"
     if status == 3:
         raise Failed(f"{shown} refuses the user or password in CLICKHOUSE_DSN ({text}): correct CLICKHOUSE_DSN")
     if status:
         raise Failed(f"no ClickHouse answers at {shown} ({text}): start it, or correct or unset CLICKHOUSE_DSN")
     report(f"using ClickHouse {text} at {shown} (CLICKHOUSE_DSN)")
-    name = parts.path.strip("/") or "stocks"
     report(f"storing rows in {name}.stock_values there; DROP DATABASE {name} removes all of it")
 
 
