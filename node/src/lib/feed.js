@@ -166,10 +166,6 @@ export class Feed {
     const room = this.isLoading ? this.limit - this.held : this.isFull ? 0 : this.limit;
     this.isFull = false;
     const [sizes, left] = comparison.fit(room);
-    for (const [second, rows] of left) {
-      shown.count(second, rows);
-      this.leaveOut(second, rows);
-    }
     if ([...sizes.keys()].some((second) => second >= this.began)) this.lateAt = performance.now();
     const total = [...sizes.values()].reduce((sum, size) => sum + size, 0);
     if (this.isLoading && total > this.limit / 10) {
@@ -179,8 +175,14 @@ export class Feed {
     for (const [first, end, size] of rangesOf(sizes, CELLS_AT_ONCE / this.source.columns.length)) {
       const found = await this.read(this.source, this.source.between(first, end), size);
       if (shown !== this.shown) return;
-      await this.put(shown.unseen(found), shown);
+      const forgotten = comparison.forgotten(first, end); // their keys, to make room for others since they were compared
+      for (const [second, rows] of forgotten) left.set(second, rows);
+      await this.put(shown.unseen(found.filter(({ second }) => !forgotten.has(second))), shown);
       if (this.counters.history) this.counters.history.loaded += size;
+    }
+    for (const [second, rows] of left) {
+      shown.count(second, rows);
+      this.leaveOut(second, rows);
     }
   }
 

@@ -83,17 +83,23 @@ export class Comparison {
     if (isByHour && byHour) this.hours.set(hour, -byHour);
   }
 
-  /** [Map of second to rows to be read, of those that were not shown the newest `room`, [[second, others]]]. */
+  /** [Map of second to rows to be read, of those that were not shown the newest `room`, Map of second to others]. */
   fit(room) {
-    const [sizes, left] = [new Map(), []];
+    const [sizes, left] = [new Map(), new Map()];
     let free = Math.max(room, 0);
     for (const [second, { stored, more }] of [...this.more].sort(([a], [b]) => b - a)) {
       const fit = this.isReadable(second) ? Math.min(more, free) : 0;
       free -= fit;
       if (fit) sizes.set(second, fit === more ? stored : fit);
-      if (fit < more) left.push([second, more - fit]);
+      if (fit < more) left.set(second, more - fit);
     }
     return [sizes, left];
+  }
+
+  /** Map of second to rows that were not shown, of those whose rows can't be told apart any more. */
+  forgotten(first, end) {
+    const inRange = [...this.more].filter(([second]) => second >= first && second < end && !this.isReadable(second));
+    return new Map(inRange.map(([second, { more }]) => [second, more]));
   }
 
   /** Whether a row of this second that was not shown can be told from those that were: all keys are known. */

@@ -1,0 +1,187 @@
+/** The engine that npm ci installs, in its thread: what the server relies on, and that it is replaced when it breaks. */
+import assert from "node:assert";
+import test from "node:test";
+import { columnOf, toArrow } from "../src/lib/columns.js";
+import { Engine } from "../src/lib/engine.js";
+import { describe, encode, Invalid, KINDS, make, parse, parseResponse, pb, reply } from "../src/lib/requests.js";
+import { SharedViews } from "../src/lib/shared-views.js";
+import { supervise } from "../src/lib/supervisor.js";
+import { Viewer } from "../src/lib/viewer.js";
+
+const COLUMNS = [
+  columnOf("ts", "TIMESTAMP", "ms"),
+  columnOf("ticker", "NCHAR(9)", "ms"),
+  columnOf("open", "FLOAT", "ms"),
+];
+COLUMNS.push(columnOf("big", "BIGINT", "ms"));
+const ROWS = Array.from({ length: 100 }, (_, k) => ({ values: [1000 + k, `T${k % 5}`, k / 2, "9007199254740993"] }));
+const ARROW = () => toArrow(ROWS, COLUMNS)[0];
+const DEEP = `${"1 or 1 and 1==1+1*-(".repeat(40)}1${")".repeat(40)}`; // which overflows the engine's stack
+const BREAKS = ["askTable", "table_validate_expr", "t", make("Expressions", { column_to_expr: { e: DEEP } })];
+
+/** {ask(kind, entity, fields), events} of a viewer; answers are {kind, ...} or {error}. */
+function viewerOf(engine, banned = new Map()) {
+  const events = [];
+  const shared = new SharedViews(engine, banned);
+  const viewer = new Viewer(
+    shared,
+    (message) => events.push(parseResponse(message)),
+    () => {},
+  );
+  let number = 0;
+  async function ask(kind, entity, fields = {}, body = make(KINDS[kind].name, fields)) {
+    try {
+      const request = parse(reply(++number, entity, kind, body));
+      const tail = viewer.known(request) ?? (await viewer.answer(request));
+      return tail && parseResponse(Buffer.from(tail));
+    } catch (error) {
+      if (!(error instanceof Invalid)) throw error;
+      return { error: error.message };
+    }
+  }
+  return { ask, events, viewer, shared };
+}
+
+test("views of a hosted table", async (context) => {
+  const engine = new Engine((reason, text) => assert.fail(`${reason}: ${text}`));
+  context.after(() => engine.close());
+  const table = await engine.table(ARROW(), { name: "t", limit: 1000 });
+  const { ask, events, viewer, shared } = viewerOf(engine);
+
+  await context.test("types are those of the columns, whole numbers exact", async () => {
+    const { schema } = pb("TableSchema").decode((await ask("table_schema", "t")).body);
+    const types = Object.fromEntries(schema.schema.map(({ name, type }) => [name, type]));
+    assert.deepStrictEqual(types, { ts: 2, ticker: 0, open: 4, big: 3 });
+    await ask("table_make_view", "t", { view_id: "all" });
+    const rows = (await ask("view_to_rows_string", "all", { viewport: { end_row: 1 } })).body.toString();
+    assert.ok(rows.includes("9007199254740993"), rows);
+  });
+
+  await context.test("equal views are one, and answers are kept until an update", async () => {
+    const other = new Viewer(
+      shared,
+      () => {},
+      () => {},
+    );
+    const config = { group_by: ["ticker"], aggregates: { open: { aggregations: ["sum"] } } };
+    await ask("table_make_view", "t", { view_id: "one", config });
+    await other.makeView(parse(reply(1, "t", "table_make_view", make("MakeView", { view_id: "two", config }))));
+    assert.strictEqual(viewer.views.get("one").view, other.views.get("two").view);
+    const first = await ask("view_dimensions", "one");
+    const request = parse(reply(2, "two", "view_dimensions", Buffer.alloc(0)));
+    assert.deepStrictEqual(Buffer.from(parseResponse(other.known(request)).body), Buffer.from(first.body));
+    await table.update(ARROW());
+    assert.strictEqual(other.known(request), undefined);
+    await other.close();
+  });
+
+  await context.test("updates are announced to who subscribed, until it is unsubscribed", async () => {
+    await ask("view_on_update", "one", {});
+    events.length = 0;
+    await table.update(ARROW());
+    await ask("table_size", "t"); // after the update
+    assert.deepStrictEqual(
+      events.map(({ kind }) => kind),
+      ["view_on_update"],
+    );
+    const [subscription] = viewer.subscriptions.keys();
+    await ask("view_remove_on_update", "one", { id: subscription });
+    await table.update(ARROW());
+    await ask("table_size", "t");
+    assert.strictEqual(events.length, 1);
+  });
+
+  await context.test("collapsing rows gives a viewer a view of its own", async () => {
+    const before = viewer.views.get("one").view;
+    assert.strictEqual((await ask("view_set_depth", "one", { depth: 0 })).kind, "view_set_depth");
+    assert.ok(viewer.views.get("one").view.isOwn);
+    assert.notStrictEqual(viewer.views.get("one").view, before);
+    assert.match((await ask("view_collapse", "one", { row_index: 2 ** 31 })).error, /no row/);
+    assert.match((await ask("view_set_depth", "one", { depth: 5 })).error, /no 5 levels/);
+    assert.match((await ask("view_expand", "all", { row_index: 1 })).error, /nothing to expand/);
+  });
+
+  await context.test("what the engine can't bear is refused, and the next request is answered", async () => {
+    const view = (config) => ask("table_make_view", "t", { view_id: "x", config });
+    for (const [config, reason] of [
+      [{ filter: [{ column: "open", op: ">" }] }, /needs one value/],
+      [{ group_by: ["nope"] }, /no column/],
+      [{ expressions: { e: DEEP } }, /brackets/],
+      [{ expressions: { e: 'bucket("ticker", 1)' } }, /can't be used/],
+    ]) {
+      assert.match((await view(config)).error, reason);
+    }
+    const far = await ask("view_to_columns_string", "all", { viewport: { start_col: 2 ** 31, end_col: 2 ** 32 - 1 } });
+    assert.strictEqual(far.kind, "view_to_columns_string");
+    assert.match((await ask("view_schema", "nothing")).error, /no such view/);
+    assert.strictEqual((await ask("table_size", "t")).kind, "table_size");
+  });
+
+  await context.test("every kind that is not listed is unknown to the engine, or changes something", async () => {
+    const listed = new Set(pb("Envelope").fieldsArray.map(({ id }) => id));
+    const changing = [27, 28, 31, 32, 33, 38]; // make_table, table_delete, ..._remove, ..._replace, ..._update, join
+    const envelope = pb("Envelope").fields;
+    assert.ok(changing.every((id) => !listed.has(id)));
+    assert.strictEqual(envelope.table_size.id, 8);
+  });
+
+  await context.test("a table is hosted anew when its views are gone", async () => {
+    shared.drop("t");
+    await table.delete();
+    assert.match((await ask("view_schema", "all")).error, /hosted anew/);
+    await engine.table(ARROW(), { name: "t", limit: 10 });
+    assert.strictEqual(pb("Size").decode((await ask("table_size", "t")).body).size, 10);
+  });
+});
+
+test("an engine that breaks is replaced, and the request that did it is refused", { timeout: 120_000 }, async () => {
+  const content = pb("Expressions").decode(BREAKS[3]);
+  const engines = [];
+  const done = new Promise((resolve) => {
+    supervise(
+      (engine, place) => {
+        engines.push(engine);
+        if (engines.length === 1) {
+          const shared = new SharedViews(engine, place.banned);
+          const broken = shared.call("table_validate_expr", "t", content, null, ...BREAKS);
+          broken.catch(() => {}); // as the engine ends
+          return () => {};
+        }
+        const shared = new SharedViews(engine, place.banned);
+        engine
+          .table(ARROW(), { name: "t", limit: 10 })
+          .then(() =>
+            shared.answerTable({
+              kind: "table_size",
+              entity: "t",
+              content: pb("Nothing").create(),
+              body: Buffer.alloc(0),
+            }),
+          )
+          .then((tail) => resolve({ place, shared, size: parseResponse(Buffer.from(tail)) }));
+        return () => {};
+      },
+      { maxMemoryMb: 100_000 },
+    );
+  });
+  const { place, shared, size } = await done;
+  assert.deepStrictEqual(place.restarts, { crashed: 1, recycled: 0, stuck: 0 });
+  assert.strictEqual(size.kind, "table_size");
+  assert.throws(() => shared.call("table_validate_expr", "t", content, null, ...BREAKS), /has crashed on this request/);
+  assert.match(describe(content), /1 or 1 and/);
+  assert.ok(encode(content).length > 100);
+  engines[1].close();
+});
+
+test("engines that break again and again end the server with status 1", { timeout: 200_000 }, async () => {
+  let count = 0;
+  const status = await supervise(
+    (engine) => {
+      count += 1;
+      engine.request({ kind: "table_validate_expr", digest: `${count}` }, null, ...BREAKS).catch(() => {});
+      return () => {};
+    },
+    { maxMemoryMb: 100_000 },
+  );
+  assert.deepStrictEqual([status, count], [1, 6]);
+});
