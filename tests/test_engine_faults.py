@@ -1,0 +1,35 @@
+"""docs/engine-faults.md is true for the installed version: an upgrade that mends a fault is noticed here."""
+
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT
+
+SECTIONS = re.findall(
+    r"^## (.*?)\n(.*?)(?=^## |\Z)", (ROOT / "docs/engine-faults.md").read_text(), re.DOTALL | re.MULTILINE
+)
+BLOCKS = {title: found[1] for title, text in SECTIONS if (found := re.search(r"```python\n(.*?)```", text, re.DOTALL))}
+NOT_ALWAYS = {"Requests from several threads", "Rows for an empty table with several grouped views"}
+LEAKS = "Texts are never given back"
+
+
+@pytest.mark.parametrize("title", BLOCKS.keys() - NOT_ALWAYS - {LEAKS})
+def test_a_fault_is_there(title):
+    tries = [subprocess.run([sys.executable, "-c", BLOCKS[title]], capture_output=True, timeout=60) for _ in range(3)]
+    assert {-done.returncode for done in tries} & {signal.SIGSEGV, signal.SIGABRT}, tries[0]
+
+
+def test_texts_stay():
+    done = subprocess.run([sys.executable, "-c", BLOCKS[LEAKS]], capture_output=True, text=True, timeout=60)
+    rows, grown = map(int, re.fullmatch(r"(\d+) rows, (\d+) MB more\n", done.stdout).groups())
+    assert rows == 100
+    assert grown > 60
+
+
+def test_each_block_is_at_most_20_lines_of_python():
+    for title, block in BLOCKS.items():
+        assert len(block.splitlines()) <= 20, title
+        compile(block, title, "exec")
