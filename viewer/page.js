@@ -87,7 +87,8 @@ export async function start(code, connect, show) {
     }, REMARK_MS);
   }
 
-  const drawSwitch = makeSwitch(() => {
+  const drawSwitch = makeSwitch((isBack) => {
+    if (isBack) shown = undefined;
     if (health) drawSwitch(health, chosen());
     tell();
     wake();

@@ -1,5 +1,7 @@
 // Perspective's client over a WebSocket. The only file that knows where the wheel's browser module keeps the client.
 
+import "./disk.js"; // first
+
 import { ready } from "../perspective/perspective.js";
 
 const OPENS_MS = 5000; // the longest wait for the WebSocket to open

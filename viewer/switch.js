@@ -39,13 +39,13 @@ export function choice(href, health, shown) {
   return { table, problem: [`Table ${table} has no layout ${layout}. It has:`, links] };
 }
 
-/** The switch: `onChoice()` is called when the user has chosen, also by the browser's Back and Forward. */
+/** The switch: `onChoice(isBack)` is called when the user has chosen, or gone Back or Forward in the browser. */
 export function makeSwitch(onChoice) {
   const choose = (change) => {
     history.pushState(null, "", changed(location.href, change));
     onChoice();
   };
-  addEventListener("popstate", onChoice);
+  addEventListener("popstate", () => onChoice(true));
   const draw = (id, options, chosen, change) => {
     const set = document.getElementById(id);
     const text = JSON.stringify(options);
