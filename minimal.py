@@ -84,7 +84,7 @@ class Page(tornado.web.RequestHandler):
 <perspective-viewer id="viewer" style="position: fixed; inset: 0"></perspective-viewer>
 <script type="module">
 await (await import("./perspective-anywidget.js")).ready;
-const { Client } = viewer.constructor.__wasm_module__;
+const { Client } = customElements.get("perspective-viewer").__wasm_module__;
 const ws = Object.assign(new WebSocket("/websocket"), { binaryType: "arraybuffer" });
 const client = new Client(async (bytes) => ws.send(bytes.slice()), async () => ws.close());
 ws.onmessage = ({ data }) => client.handle_response(data);
