@@ -113,6 +113,13 @@ class Demo:
     def service_logs(self):
         return "\n".join(f"{path.name}: {path.read_text()[-1000:]}" for path in self.home.glob(".logs/*.log"))
 
+    @staticmethod
+    def errors(process):
+        """Its lines on standard error, without what a busy machine's services waited for in their first seconds."""
+        return [
+            line for line in process.stderr().splitlines() if not re.match("(perspective_server|producer).*: ", line)
+        ]
+
     def log(self, process):
         return process.log() + self.service_logs()
 
@@ -138,6 +145,21 @@ class Demo:
             process.stop()
         for pid in self.processes():
             os.kill(pid, signal.SIGKILL)
+
+
+def clone_of_the_project(folder):
+    """A Demo in a repository of what git tracks here, as a clone has it, without anything that is installed."""
+    demo = Demo(folder)
+    shutil.rmtree(demo.folder)
+    demo.folder.mkdir()
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, timeout=30, check=True)
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        (demo.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, demo.folder / name)
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
+    for words in (["init", "-q"], ["add", "--all"], ["commit", "-q", "-m", "A clone"]):
+        subprocess.run([*git, *words], cwd=demo.folder, check=True, timeout=60)
+    return demo
 
 
 def only_line(result, status=1, script="run.sh"):

@@ -52,10 +52,10 @@ def test_stocks_flow_and_ctrl_c_ends_everything(demo):
     assert sent(other.stdout()) > 0
     assert (demo.folder / f".logs/{port}/producer-meters.log").exists()
     assert process.alive()
-    assert other.stderr() == ""
+    assert demo.errors(other) == []
 
     demo.end(process, signal.SIGINT)
-    assert process.stderr() == ""
+    assert demo.errors(process) == []
     assert sent(process.stdout()) > 0
     assert "sent" in (demo.folder / ".logs/producer-stocks.log").read_text()
 
@@ -189,7 +189,7 @@ def test_a_signal_at_once_ends_it_with_status_0(demo, number):
         process = demo.start()
         time.sleep(after_ms / 1000)
         demo.end(process, number)
-        assert process.stderr() == ""
+        assert demo.errors(process) == []
 
 
 def test_what_it_has_started_ends_with_it_also_when_it_is_killed(demo):
@@ -214,7 +214,7 @@ def test_the_death_of_a_service_ends_all(demo, service, words):
     demo.wait_for_rows(process)
     os.kill(demo.pid(words), signal.SIGKILL)
     demo.assert_ended(process, 1)
-    first, *rest = process.stderr().splitlines()
+    first, *rest = demo.errors(process)
     assert first == f"run.sh: {service} has ended with status 137; the end of .logs/{service}.log:"
     assert set(rest) <= set((demo.folder / f".logs/{service}.log").read_text().splitlines())
     assert rest

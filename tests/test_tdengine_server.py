@@ -183,7 +183,7 @@ def test_the_death_of_taosd_ends_all(installed):
     installed.wait_for_rows(process)
     os.kill(installed.pid("bin/taosd"), signal.SIGKILL)
     installed.assert_ended(process, 1)
-    assert process.stderr().splitlines() == [
+    assert installed.errors(process) == [
         "run.sh: taosd has ended with status 137; the end of .logs/taosd.log:",
         "taosd starts",
     ]

@@ -1,0 +1,148 @@
+"""The published guides, step by step as they are written, up to what each of them shows.
+
+Where a guide has a port that another test may use just now, the step has another one.
+"""
+
+import json
+import os
+import shutil
+import sys
+
+import pytest
+from browser import DEFAULT_PORT, Page, chromium
+from chain import listens
+from demo import ENDS_S, Demo
+from helpers import ROOT, Process, free_port, wait_until
+
+# Only one demo at a time is what the browser finds at localhost:8080
+pytestmark = pytest.mark.xdist_group("clone")
+
+
+class Guide(Demo):
+    """The demo's folder, in which commands are typed; the browser finds `port` at localhost:8080."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.port = DEFAULT_PORT
+        (self.folder / "venv").unlink()
+        self.env |= {
+            "PYTHON": sys.executable,
+            "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(ROOT / ".cache/pip")),
+        }
+
+    def type(self, command, folder="", **env):
+        """Starts a command line, as in a terminal of its own that is in this folder."""
+        env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **self.env, **env}
+        names = [f"{name}={value}" for name, value in env.items()]
+        command = ["env", "-i", *names, "bash", "-c", f"exec {command}" if "&&" not in command else command]
+        self.started.append(Process(command, self.outputs, "typed", cwd=self.folder / folder))
+        return self.started[-1]
+
+    def finish(self, command, timeout=400, **env):
+        """A command line that ends by itself, well."""
+        process = self.type(command, **env)
+        assert process.wait(timeout) == 0, process.log()
+        return process.stdout()
+
+    def install(self):
+        """./install.sh, with the packages of the tests: test_install.py and test_clone.py show how it installs others."""
+        requirements = (self.folder / "requirements.txt").read_text()
+        (self.folder / "requirements.txt").write_text("")
+        shown = self.finish("./install.sh")
+        (self.folder / "requirements.txt").write_text(requirements)
+        packages = next((self.folder / "venv/lib").glob("python3*")) / "site-packages/tests.pth"
+        packages.write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+        return shown
+
+    def page(self, browser, address, table):
+        """Until the page at this address shows numbers of this table that move."""
+        with Page(browser, address) as page:
+            page.wait_for("live")
+            assert page.config()["table"] == table
+            page.wait_for_changing_cells()
+            return page.grid()
+
+
+@pytest.fixture
+def guide(tmp_path):
+    guide = Guide(tmp_path)
+    yield guide
+    guide.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+def test_tdengines_documentation(guide, browser):
+    guide.install()
+    demo = guide.type(f"sh run.sh --dataset meters --port {guide.port} --no-install")
+    guide.wait_for_rows(demo)
+    static = free_port()
+    guide.type(f"python3 -m http.server {static}")
+    wait_until(lambda: listens(static), 30, "a static web server")
+    shown = guide.page(browser, f"http://localhost:{static}/prsp-viewer.html", "meters_values")
+    for words in ("location", "current", "voltage", "phase", "San Francisco"):
+        assert any(words in cell for cell in shown), shown
+    guide.end(demo)
+
+
+def test_the_stocks_demo(guide, browser):
+    shown = guide.install()
+    assert "taosws needs no native driver; ./install.sh --native" in shown.splitlines()[-1]
+    # Docker is played, the container's TDengine is the stand-in
+    tdengine = guide.type(f"venv/bin/python -m embedded --port {guide.tdengine_port}")
+    wait_until(lambda: listens(guide.tdengine_port), 30, tdengine.log)
+    played = guide.outputs / "docker"
+    played.mkdir()
+    (played / "docker").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/fake_docker.py" "$@"\n')
+    (played / "docker").chmod(0o755)
+    image = json.dumps(["tdengine/tsdb:3.3.7.0"])
+    state = '{"container": null, "fail": {}, "hang": [], "on_start": "running", "version": "Docker 28", "images": %s}'
+    (played / "state.json").write_text(state % image)
+    env = {"PATH": f"{played}:{os.environ['PATH']}", "FAKE_DOCKER": played}
+    assert "database test, supertable meters" in guide.finish("./docker.sh --benchmark --no-pull", **env)
+
+    activated = "source venv/bin/activate &&"
+    guide.finish(f"{activated} pip install --upgrade pip && pip install --upgrade -r requirements.txt")
+    dsn = f"ws://root:taosdata@localhost:{guide.tdengine_port}"
+    producer = guide.type(f"{activated} exec python producer.py", TDENGINE_DSN=dsn)
+    server = guide.type(f"{activated} exec python perspective_server.py --port {guide.port}", TDENGINE_DSN=dsn)
+    wait_until(lambda: listens(guide.port), 60, server.log)
+    shown = guide.page(browser, f"file://{guide.folder}/prsp-viewer.html", "stock_values")
+    for words in ("ticker", "client", "open", "high", "low", "close", "volume", "AAPL.N"):
+        assert any(words in cell for cell in shown), shown
+    for process in (producer, server):
+        process.signal(2)
+        assert process.wait(ENDS_S) == 0, process.log()
+
+
+def test_the_driver_that_the_stocks_demo_checks(guide):
+    # ls -l tdengine-client/driver/ shows a link libtaos.so
+    from test_install import GOOD, serving
+
+    guide.install()
+    with serving({"/client.tar.gz": GOOD}) as (address, _):
+        (guide.folder / "requirements.txt").write_text("")
+        guide.finish("./install.sh --native", TDENGINE_CLIENT_URL=f"{address}/client.tar.gz")
+    shown = guide.finish("ls -l tdengine-client/driver/")
+    assert "libtaos.so -> libtaos.so.3.3.7.0" in shown
+
+
+def test_the_clickhouse_demo(guide, browser):
+    # its own folder and environment; ClickHouse itself is the engine in process
+    shutil.copytree(
+        ROOT / "clickhouse", guide.folder / "clickhouse", dirs_exist_ok=True, ignore=shutil.ignore_patterns("venv")
+    )
+    port = guide.clickhouse_port
+    python = sys.executable
+    engine = guide.type(f"{python} embedded.py --port {port}", "clickhouse")
+    wait_until(lambda: listens(port), 60, engine.log)
+    dsn = f"clickhouse://default@localhost:{port}"
+    guide.type(f"{python} producer.py", "clickhouse", CLICKHOUSE_DSN=dsn)
+    server = guide.type(f"{python} perspective_server.py --port {guide.port}", "clickhouse", CLICKHOUSE_DSN=dsn)
+    wait_until(lambda: listens(guide.port), 60, server.log)
+    shown = guide.page(browser, f"file://{guide.folder}/prsp-viewer.html", "stock_values")
+    assert any("AAPL.N" in cell for cell in shown), shown
