@@ -2,6 +2,7 @@
 
 import pytest
 from chain import Chain, assert_each_row_shown_once, sent
+from helpers import wait_until
 from node_chain import NodeChain, skip_without_node
 from test_counts import (  # noqa: F401 (pytest runs them with this module's chain)
     test_a_database_of_another_precision,
@@ -43,7 +44,7 @@ def test_each_server_shows_the_same_of_the_same_rows(chain, database, tmp_path):
             producer = chain.producer("--dataset", dataset, "--batches", 8)
             assert producer.wait(40) == 0, producer.log()
             for each in (chain, python_chain):
-                each.wait_for_rows(2000 - each.table(dataset)["rows"], 20, dataset)
+                wait_until(lambda each=each, dataset=dataset: each.table(dataset)["rows"] == 2000, 20, each.health)
             title = {"stocks": "stock_values", "meters": "meters_values"}[dataset]
             assert chain.see(title, group_by=by) == python_chain.see(title, group_by=by)
             keys = ("columns", "time", "supertable", "dataset", "table", "rows", "held")

@@ -95,7 +95,9 @@ async function main() {
     viewers.use(engine, place.banned);
     feeds.length = 0;
     for (const each of args.tables) feeds.push(makeFeed(engine, viewers, new Table(args.dsn, each), args, place));
-    http ??= start(place, fail);
+    engine.ready.then(() => {
+      http ??= start(place, fail);
+    });
     for (const loop of feeds.flatMap((feed) => [
       poll(feed, args.interval, ended.signal),
       compare(feed, ended.signal),
@@ -121,7 +123,7 @@ async function main() {
   }
 
   const status = await supervise(serve, { maxMemoryMb: args["max-memory"] });
-  http.close();
+  http?.close();
   viewers.close();
   await sleep(100); // for the close frames
   process.exit(status); // whatever is still on its way

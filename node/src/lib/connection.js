@@ -101,7 +101,7 @@ export class Connection {
         return;
       }
       this.viewers.refused(kind, this.peer, `${kind}: ${error.message.slice(0, 200)}`);
-      answer = errorTail(error.message);
+      answer = errorTail(error);
     }
     if (answer) this.send(Buffer.concat([head(number, entity), answer]));
   }

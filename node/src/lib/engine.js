@@ -41,7 +41,9 @@ export class Engine {
     this.worker.on("message", (message) => this.receive(message));
     this.worker.on("error", (error) => this.die("crashed", error.message));
     this.worker.on("exit", () => this.die("crashed", "its thread ended"));
-    this.take({ hand: { kind: "start" }, limitMs: STARTS_MS, resolve() {}, reject() {} });
+    this.ready = new Promise((resolve) => {
+      this.take({ hand: { kind: "start" }, limitMs: STARTS_MS, resolve, reject() {} });
+    });
   }
 
   /** A table hosted under `name`, made of its first rows: {update(arrow), delete()}. */

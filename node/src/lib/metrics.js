@@ -3,7 +3,7 @@
 export const CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 const COUNTERS = {
   rows: "Rows shown since the start",
-  missed_rows: "Rows that TDengine holds and that were not shown",
+  missed_rows: "Rows that the database holds and that were not shown",
   unshown_values: "Values that are not of their column's type, shown as null",
   polls: "Queries for new rows",
   failed_polls: "Queries for new rows that failed",

@@ -18,7 +18,7 @@ const MAX_CONTENT = 16 * 1024; // bytes of what is in it, as a view's config
 export const pb = (name) => types.lookup(`bridge.${name}`);
 const types = new protobuf.Root().loadSync(PROTO, { keepCase: true });
 export const COLUMN_TYPES = pb("ColumnType").values; // {STRING: 0, ...}
-const [Envelope, ServerError] = [pb("Envelope"), pb("ServerError")];
+const Envelope = pb("Envelope");
 const ENVELOPE_KINDS = Envelope.oneofs.kind.oneof;
 
 // The kinds, with what is in them
@@ -63,6 +63,9 @@ export class Refused extends Error {}
 
 /** Why a request can't be answered, in words for the user who made it; the connection stays. */
 export class Invalid extends Error {}
+
+/** A request about a view that the viewer doesn't have. */
+export class ViewNotFound extends Invalid {}
 
 /** Texts that are not UTF-8 are errors. */
 class StrictReader extends protobuf.BufferReader {
@@ -125,8 +128,12 @@ export const head = (number, entity) => encoded(Envelope, { msg_id: number, enti
 /** The end of a response, the same for everyone who gets this answer. */
 export const tail = (kind, body) => encoded(Envelope, { [kind]: body });
 
-/** The tail of a response that tells why there is no other. */
-export const errorTail = (text) => tail("server_error", encoded(ServerError, { message: text }));
+/** The tail of a response that says why there is no other; reason: an Invalid. */
+export function errorTail(reason) {
+  const { VIEW_NOT_FOUND, SERVER_ERROR } = pb("StatusCode").values;
+  const status_code = reason instanceof ViewNotFound ? VIEW_NOT_FOUND : SERVER_ERROR;
+  return tail("server_error", make("ServerError", { message: reason.message, status_code }));
+}
 
 /** {number, kind, body} of a response; kind "" when it has none. */
 export function parseResponse(message) {

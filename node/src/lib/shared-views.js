@@ -9,6 +9,7 @@ import { randomBytes } from "node:crypto";
 import { describe, digest, encode, head, Invalid, make } from "./requests.js";
 
 const MAX_ANSWERS = 100; // that are kept of one view
+const MAX_TEXT = 500; // characters of a request in the log
 const MAX_UPDATE_MS = 1000; // no more views are made while an update takes longer
 const BANNED = "The engine has crashed on this request: it is refused until the server is started anew.";
 
@@ -77,7 +78,7 @@ export class SharedViews {
 
   /** The result of a call that a viewer's request makes, unless such a request has killed an engine. */
   call(kind, context, content, charge, ...call) {
-    const hand = { kind, digest: digest(kind, context, encode(content)), text: describe(content) };
+    const hand = { kind, digest: digest(kind, context, encode(content)), text: describe(content).slice(0, MAX_TEXT) };
     if (this.banned.has(hand.digest)) throw new Invalid(BANNED);
     return this.engine.request(hand, charge, ...call);
   }

@@ -1,6 +1,6 @@
 /** One viewer: its views, which it may share with others, and its subscriptions. */
 
-import { head, Invalid, make, pb, SUBSCRIBE, TOGGLES, tail, UNSUBSCRIBE } from "./requests.js";
+import { head, Invalid, make, pb, SUBSCRIBE, TOGGLES, tail, UNSUBSCRIBE, ViewNotFound } from "./requests.js";
 
 const MAX_VIEWS = 32;
 const MAX_SUBSCRIPTIONS = 128;
@@ -50,7 +50,8 @@ export class Viewer {
   }
 
   named(name) {
-    return this.views.get(name) ?? fail("There is no such view.");
+    if (!this.views.has(name)) throw new ViewNotFound("View not found");
+    return this.views.get(name);
   }
 
   async makeView({ kind, entity: table, content: { view_id: name, config: given } }) {

@@ -69,7 +69,8 @@ export class Viewers {
   health() {
     return {
       viewers: this.connected.size,
-      refused: Object.values(this.refusals).reduce((sum, count) => sum + count, 0),
+      refused: { ...this.refusals },
+      sent_bytes: this.bytesSent,
       busy: this.engine.isBusy,
     };
   }

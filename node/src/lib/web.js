@@ -68,7 +68,7 @@ class Web {
     let send;
     if (path === "/") send = () => this.sendPage(request, response, address);
     else if (path === "/healthz") send = () => this.sendHealth(request, response, address);
-    else if (path === "/metrics") send = () => this.sendMetrics(request, response);
+    else if (path === "/metrics") send = () => this.sendMetrics(response);
     else if (module) send = () => this.sendModule(request, response, module);
     else if (this.files.files.has(file)) send = () => this.sendPerspective(request, response, version, file);
     else if (path === "/websocket") send = () => fail(response, 400); // without an upgrade
@@ -124,14 +124,8 @@ class Web {
     send(response, 200, JSON.stringify(found), "application/json; charset=utf-8", this.allowed(request));
   }
 
-  sendMetrics(_request, response) {
-    const health = healthOf(this.tables, this.viewers, this.place);
-    send(
-      response,
-      200,
-      metricsOf({ ...health, refused: this.viewers.refusals, sent_bytes: this.viewers.bytesSent }),
-      CONTENT_TYPE,
-    );
+  sendMetrics(response) {
+    send(response, 200, metricsOf(healthOf(this.tables, this.viewers, this.place)), CONTENT_TYPE);
   }
 }
 
