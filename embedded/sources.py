@@ -37,19 +37,25 @@ def source_of(name, found):
 
 
 def system_rows(storage, name):
-    """(names of columns, rows) of a table of information_schema, of which only some columns are there."""
+    """(names of columns, rows) of a table of information_schema, of which only some columns are there.
+
+    create_time is no time: a text that differs when a table was dropped and made again.
+    """
     databases, topics = storage.databases.values(), storage.topics.topics.values()
     tables = [table for database in databases for table in database.tables.values()]
     if name == "ins_databases":
         return ("name", "precision"), [(each.name, PRECISIONS[each.precision]) for each in databases]
     if name == "ins_stables":
-        return ("stable_name", "db_name"), [(each.name, each.database.name) for each in tables if each.tags]
+        rows = [(each.name, each.database.name, str(each.id)) for each in tables if each.tags]
+        return ("stable_name", "db_name", "create_time"), rows
     if name == "ins_topics":
         return ("topic_name", "db_name", "sql"), [(each.name, each.table.database.name, each.text) for each in topics]
     if name == "ins_tables":
-        rows = [(each.name, each.database.name, None, "NORMAL_TABLE") for each in tables if not each.tags]
-        rows += [(name, each.database.name, each.name, "CHILD_TABLE") for each in tables for name in each.subtables]
-        return ("table_name", "db_name", "stable_name", "type"), rows
+        rows = [(each.name, each.database.name, None, "NORMAL_TABLE", str(each.id)) for each in tables if not each.tags]
+        for each in tables:
+            for name, number in each.subtables.items():
+                rows.append((name, each.database.name, each.name, "CHILD_TABLE", f"{each.id}.{number}"))
+        return ("table_name", "db_name", "stable_name", "type", "create_time"), rows
     raise TDengineError(0x2600, f"{name} is not known to this {STAND_IN}")
 
 

@@ -45,7 +45,7 @@ class Guide(Demo):
         return process.stdout()
 
     def install(self):
-        """./install.sh, with the packages of the tests: test_install.py and test_clone.py show how it installs others."""
+        """./install.sh, with the packages of the tests; test_install.py and test_clone.py install others."""
         requirements = (self.folder / "requirements.txt").read_text()
         (self.folder / "requirements.txt").write_text("")
         shown = self.finish("./install.sh")
