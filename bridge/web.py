@@ -33,8 +33,8 @@ MAX_MESSAGE = 256 * 1024
 class Plain(tornado.web.RequestHandler):
     """What all answers share: known hosts only, no version banner, no guessed types, errors of one line."""
 
-    def initialize(self, viewers, **options):
-        self.viewers, self.options = viewers, options
+    def initialize(self, viewers, **given):
+        self.viewers, self.given = viewers, given
 
     def set_default_headers(self):
         self.clear_header("Server")
@@ -129,7 +129,7 @@ class WheelHandler(Plain):
     async def get(self, version, name):
         self.allow_origin()
         if version != PERSPECTIVE:  # none, or that of a page that was opened before an upgrade
-            self.redirect(f"{self.options['prefix']}/perspective/{PERSPECTIVE}/{name}")
+            self.redirect(f"{self.given['prefix']}/perspective/{PERSPECTIVE}/{name}")
             return
         gzipped = "gzip" in self.request.headers.get("Accept-Encoding", "")
         body = await asyncio.wrap_future(wheel_file(name, gzipped))
@@ -173,7 +173,7 @@ class HealthHandler(Plain):
     async def get(self):
         self.allow_origin()
         self.set_header("Content-Type", "application/json; charset=utf-8")
-        found = health(self.options["tables"], self.viewers)
+        found = health(self.given["tables"], self.viewers)
         if origin := self.get_query_argument("origin", ""):  # asked by a page that can't connect
             found["obstacle"] = self.obstacle(origin)
         await self.send(found)
@@ -190,7 +190,7 @@ class MetricsHandler(Plain):
 
     async def get(self):
         self.set_header("Content-Type", metrics.CONTENT_TYPE)
-        found = health(self.options["tables"], self.viewers)
+        found = health(self.given["tables"], self.viewers)
         counted = {"refused": dict(self.viewers.refusals), "sent_bytes": self.viewers.bytes_sent}
         await self.send(metrics.text(found | counted))
 
