@@ -51,7 +51,8 @@ export function columnOf(name, described, precision, isKey = false, isDate = fal
   if (Object.hasOwn(INTEGERS, type)) return column("integer", INTEGERS[type]);
   if (Object.hasOwn(LONG_INTEGERS, type)) return column("integer", LONG_INTEGERS[type], BigInt);
   if (type === "BOOL") return column("boolean", arrow.bool());
-  if (["FLOAT", "DOUBLE", "DECIMAL"].includes(type)) return column("float", arrow.float64(), finite);
+  if (type === "FLOAT") return column("float", arrow.float64(), (value) => Math.fround(value)); // what TDengine holds
+  if (["DOUBLE", "DECIMAL"].includes(type)) return column("float", arrow.float64(), finite);
   if (["VARCHAR", "BINARY"].includes(type)) {
     return column("string", arrow.utf8(), isKey ? keyText : decoded, `CAST(${quoted(name)} AS VARBINARY)`);
   }
