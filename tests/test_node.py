@@ -6,6 +6,7 @@ from helpers import wait_until
 from node_chain import NodeChain, skip_without_node
 from test_counts import (  # noqa: F401 (pytest runs them with this module's chain)
     test_a_database_of_another_precision,
+    test_a_row_whose_float_is_no_number_is_shown_and_holds_nothing_up,
     test_both_datasets_at_once,
     test_default_pace,
     test_first_rows_that_come_late_are_shown,

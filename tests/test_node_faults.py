@@ -1,21 +1,22 @@
 """What goes wrong between TDengine and the Node pair, and that nothing is lost, doubled or frozen by it."""
 
 import pytest
+from helpers import wait_until
 from node_chain import NodeChain, skip_without_node
 from test_faults import (  # noqa: F401 (pytest runs them with this module's chain)
+    lines_with,
     stand_in,
     test_a_table_of_more_columns_is_still_served,
     test_backlog_full,
+    test_backlog_full_is_said_once_while_a_slow_database_keeps_it_full,
     test_connection_cut_and_the_database_away,
     test_database_comes_later,
     test_database_killed_in_the_middle_of_a_batch,
     test_faults_at_random,
     test_late_rows_that_come_between_two_reads_are_shown_once,
     test_pace_too_fast_for_the_databases_precision,
-    test_producer_killed_and_restarted,
     test_requests_and_replies_lost_on_their_way,
     test_stopped_while_the_database_is_away,
-    test_table_of_other_columns_ends_the_producer_and_is_shown_as_it_is,
     test_table_or_database_dropped_while_running,
     test_what_was_kept_is_still_sent_after_sigterm,
     test_wrong_password,
@@ -30,3 +31,16 @@ def chain(database, tmp_path, source):
     with database.proxy() as proxy, NodeChain(database, tmp_path, dsn=database.through(proxy)) as chain:
         chain.proxy = proxy
         yield chain
+
+
+def test_a_table_of_other_columns_ends_the_producer_and_is_shown_as_it_is(chain):
+    chain.database.query("CREATE DATABASE {db} PRECISION 'ns'")
+    chain.database.query("CREATE TABLE {db}.stocks_values (`timestamp` TIMESTAMP, ticker NCHAR(4), volume FLOAT)")
+    producer = chain.producer()
+    assert producer.wait(30) == 1, producer.log()
+    (line,) = lines_with("producer.js:", producer)
+    for words in ("client is missing", "ticker is NCHAR(4) where NCHAR(10) is sent", "volume is FLOAT"):
+        assert words in line
+    server = chain.server()
+    chain.database.query("INSERT INTO {db}.stocks_values VALUES (NOW(), 'A', 1.5)")
+    wait_until(lambda: chain.table()["rows"] == 1, 15, server.log)

@@ -3,7 +3,6 @@
 import { Refused } from "./outbox.js";
 import { say } from "./report.js";
 
-const FULL_MS = 60_000; // that the backlog is full is reported again when it wasn't for so long
 const PAUSE_MS = 100; // for the backlog to have room again
 const nowNs = () => BigInt(Date.now()) * 1_000_000n;
 const monotonicNs = () => process.hrtime.bigint();
@@ -75,21 +74,22 @@ export async function* batches(outbox, args) {
   } catch (error) {
     throw new Refused(error.message, 2);
   }
-  let fullAt = Number.NEGATIVE_INFINITY;
+  let isFull = false; // and reported; reported again when it was no more than half full in between
   for (let made = 0; !args.batches || made < args.batches; ) {
     await wait(clock.untilDueMs);
     // without an interval the pace is the database's: one batch on its way, one ready
     if (!args.interval) while (!isStopped && outbox.kept.length >= 2) await wait(1000, () => outbox.kept.length < 2);
     if (isStopped) return;
+    isFull &&= outbox.keptRows * 2 > args.backlog;
     if (outbox.hasRoom(args.rows)) {
       yield clock.stamps();
       made += 1;
       continue;
     }
-    if (performance.now() - fullAt > FULL_MS) {
+    if (!isFull) {
       say(`--backlog is full (${outbox.keptRows.toLocaleString("en-US")} rows): no new rows until some are sent`);
     }
-    fullAt = performance.now();
+    isFull = true;
     clock.skip();
     await wait(PAUSE_MS);
   }

@@ -13,6 +13,7 @@ const INTEGERS = {
   "INT UNSIGNED": arrow.uint32(),
 };
 const LONG_INTEGERS = { BIGINT: arrow.int64(), "BIGINT UNSIGNED": arrow.uint64() };
+const MOST = "1.7976931348623157e308"; // of all numbers
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 const finite = (value) => (Number.isFinite(Number(value)) ? Number(value) : null); // DECIMAL comes as a text
@@ -34,7 +35,7 @@ const asText = (value) => (typeof value === "string" ? value : JSON.stringify(va
 /**
  * A column of a table, of a DESCRIBE row: {name, expression, type, convert(value), kind}; Error if its type is unknown.
  *
- * type is Arrow's, kind Perspective's name of it. isDate: a TIMESTAMP that stands for a calendar date, UTC.
+ * guarded: an expression without NaN and infinity. type is Arrow's, kind Perspective's name of it. isDate: a TIMESTAMP that stands for a calendar date, UTC.
  */
 export function columnOf(name, described, precision, isKey = false, isDate = false) {
   const type = described.replace(/\(.*/, "").trim();
@@ -51,8 +52,12 @@ export function columnOf(name, described, precision, isKey = false, isDate = fal
   if (Object.hasOwn(INTEGERS, type)) return column("integer", INTEGERS[type]);
   if (Object.hasOwn(LONG_INTEGERS, type)) return column("integer", LONG_INTEGERS[type], BigInt);
   if (type === "BOOL") return column("boolean", arrow.bool());
-  if (type === "FLOAT") return column("float", arrow.float64(), (value) => Math.fround(value)); // what TDengine holds
-  if (["DOUBLE", "DECIMAL"].includes(type)) return column("float", arrow.float64(), finite);
+  if (type === "DECIMAL") return column("float", arrow.float64(), finite);
+  if (["FLOAT", "DOUBLE"].includes(type)) {
+    const convert = type === "FLOAT" ? (value) => finite(Math.fround(value)) : finite; // FLOAT: what TDengine holds
+    const guarded = `CASE WHEN ${quoted(name)} BETWEEN -${MOST} AND ${MOST} THEN ${quoted(name)} END`;
+    return { ...column("float", arrow.float64(), convert), guarded };
+  }
   if (["VARCHAR", "BINARY"].includes(type)) {
     return column("string", arrow.utf8(), isKey ? keyText : decoded, `CAST(${quoted(name)} AS VARBINARY)`);
   }

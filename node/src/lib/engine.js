@@ -14,6 +14,7 @@ import { Invalid } from "./requests.js";
 const MAX_WAITING = 20_000; // calls
 const STARTS_MS = 60_000; // the longest wait for WebAssembly to be compiled
 const STUCK_MS = 60_000; // for one call
+const SLOW_UPDATE_MS = 1000;
 const LOAD_MS = 5000; // over which the share of time that the engine works is averaged
 const AT_LIMIT = 0.8; // of it
 
@@ -27,7 +28,7 @@ export class Engine {
   constructor(onDeath) {
     this.onDeath = onDeath;
     this.changes = 0; // updates begun: what was read before the last one is out of date
-    this.updateMs = 0; // how long the last update took
+    this.updateMs = this.beforeMs = 0; // how long the last update took, and the one before
     this.young = new Set(); // digests of requests for views that no update has gone through yet
     this.onEvent = () => {}; // (number, tail) of a subscription
     this.onGrown = () => {}; // [[name, why]] of views that were deleted
@@ -110,11 +111,16 @@ export class Engine {
     const took = now - item.started;
     if (item.isUpdate) {
       this.young.clear();
-      [this.updatedAt, this.updateMs] = [now, took];
+      [this.updatedAt, this.updateMs, this.beforeMs] = [now, took, this.updateMs];
     }
     this.worked = this.worked * Math.exp((this.workedAt - now) / LOAD_MS) + took;
     this.workedAt = now;
     item.charge?.(took);
+  }
+
+  /** Whether updates take so long that no more views should be made; one that does is no reason. */
+  get isSlow() {
+    return Math.min(this.updateMs, this.beforeMs) > SLOW_UPDATE_MS;
   }
 
   /** Whether it is at its limit: how much of the last seconds it has worked. */

@@ -12,6 +12,14 @@ export class TDengineError extends Error {
   }
 }
 
+/** TDengine answered, with values that REST can't hold. */
+export class UnansweredError extends TDengineError {
+  constructor() {
+    super("", "an empty answer: there is a value that is no number");
+    this.away = false;
+  }
+}
+
 /**
  * The rows that TDengine answers, as arrays; whole numbers of 16 digits and more as texts, which hold them exactly.
  *
@@ -31,6 +39,7 @@ export async function query(dsn, sql) {
   try {
     answer = JSON.parse(text.replace(LONG_NUMBERS, (found) => (found[0] === '"' ? found : `"${found}"`)));
   } catch {
+    if (status === 200 && !text) throw new UnansweredError(); // taosAdapter's JSON can't hold NaN
     throw new TDengineError(status === 401 ? "0x0357" : "", `HTTP status ${status} and no JSON`);
   }
   if (answer?.code === 0 && Array.isArray(answer.data)) return answer.data;

@@ -10,7 +10,6 @@ import { describe, digest, encode, head, Invalid, make } from "./requests.js";
 
 const MAX_ANSWERS = 100; // that are kept of one view
 const MAX_TEXT = 500; // characters of a request in the log
-const MAX_UPDATE_MS = 1000; // no more views are made while an update takes longer
 const BANNED = "The engine has crashed on this request: it is refused until the server is started anew.";
 
 /** Answers as tails, true until a table changes; who asks meanwhile waits for the same answer. */
@@ -140,7 +139,7 @@ export class SharedViews {
 
   async make(view, content, charge) {
     try {
-      if (this.engine.updateMs > MAX_UPDATE_MS) throw new Invalid("The server is at its limit: no more views for now.");
+      if (this.engine.isSlow) throw new Invalid("The server is at its limit: no more views for now.");
       this.views.set(view.name, view);
       const { table, name, config } = view;
       await this.call("table_make_view", table, content, charge, "makeView", table, name, config);

@@ -2,7 +2,7 @@
 
 import { columnOf, TBNAME, UNITS_PER_S } from "./columns.js";
 import { literal, quoted } from "./names.js";
-import { query, TDengineError } from "./rest.js";
+import { query, TDengineError, UnansweredError } from "./rest.js";
 import { floorDivide } from "./times.js";
 
 const KEY_NOTES = ["COMPOSITE KEY", "PRIMARY KEY"];
@@ -19,6 +19,7 @@ export class Table {
     this.name = `${quoted(database)}.${quoted(name)}`;
     this.columns = [];
     this.isSupertable = false;
+    this.isGuarded = false; // once a value was met that REST can't hold: NaN, infinity
     this.unitsPerS = 0n; // of the time column's integers
     this.identity = "";
   }
@@ -55,14 +56,24 @@ export class Table {
     Object.assign(this, { columns, places, isSupertable, identity, unitsPerS: UNITS_PER_S[precision] });
     this.time = quoted(described[0][0]);
     this.timeName = described[0][0];
-    this.select = columns.map(({ expression }) => expression).join(", ");
+    this.makeSelect();
     return hasChanged;
+  }
+
+  makeSelect() {
+    const expressions = this.columns.map(({ expression, guarded }) => (this.isGuarded && guarded) || expression);
+    this.select = expressions.join(", ");
   }
 
   /** The rows of a SELECT of all columns: {time: BigInt, second, key, values}; equal keys are the same row. */
   async rows(sql) {
     const { unitsPerS, places } = this;
-    return (await query(this.dsn, sql)).map((values) => {
+    const found = await query(this.dsn, sql).catch((error) => {
+      this.isGuarded ||= error instanceof UnansweredError;
+      this.makeSelect(); // for the next try
+      throw error;
+    });
+    return found.map((values) => {
       const time = BigInt(values[0]);
       const key = places.length ? [values[0], ...places.map((place) => values[place])].join("\0") : String(values[0]);
       return { time, second: floorDivide(time, unitsPerS), key, values };
