@@ -146,6 +146,8 @@ def test_rows_of_two_subtables_with_equal_values_are_two_rows(base, tmp_path):
 
 @pytest.mark.parametrize(("kind", "values"), [("INT", range(40)), ("VARCHAR(9)", [f"'k{k}'" for k in range(40)])])
 def test_a_composite_key_tells_rows_of_one_time_apart(base, tmp_path, kind, values):
+    if base.is_stand_in and kind != "INT":
+        pytest.skip("the stand-in has no composite key of texts")
     base.query(f"CREATE TABLE {{db}}.`composite` (ts TIMESTAMP, id {kind} PRIMARY KEY, v FLOAT)")
     with minimal(base, tmp_path, "composite") as site:
         stamp = time.time_ns() // 1000
