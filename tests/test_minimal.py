@@ -255,7 +255,7 @@ def test_a_users_mistake_is_one_line(base, tmp_path, mistake):
             process.stop()
     (line,) = process.stderr().splitlines()
     assert line.startswith("minimal.py ")
-    words = {"table": "not exist", "database": "not exist", "name": "yntax", "password": "uthentication failure"}
+    words = {"table": "not exist", "database": "not exist", "name": "0x26", "password": "uthentication failure"}
     words |= {"address": "refused", "port": "in use"}
     assert words[mistake] in line, line
     assert "secret" not in line
