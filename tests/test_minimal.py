@@ -21,8 +21,9 @@ import pytest
 import tornado.httpclient
 import tornado.websocket
 from browser import Page, chromium
-from chain import Viewer, children
+from chain import Database, Viewer, children
 from helpers import ROOT, Process, free_port, get, wait_until
+from wire import encode
 
 SHOWS_S = 40  # bound of the wait for rows to be shown, on a busy machine
 ANSWER_S = 10  # bound of a wait for an answer over the WebSocket
@@ -264,23 +265,6 @@ def test_a_users_mistake_is_one_line(base, tmp_path, mistake):
 # Viewers
 
 
-def encode(*fields):
-    """Bytes of a protobuf message; of each field (number, value) the value is an int or bytes."""
-
-    def varint(number):
-        found = b""
-        while number > 127:
-            found, number = found + bytes([number & 127 | 128]), number >> 7
-        return found + bytes([number])
-
-    return b"".join(
-        varint(number << 3) + varint(value)
-        if isinstance(value, int)
-        else varint(number << 3 | 2) + varint(len(value)) + value
-        for number, value in fields
-    )
-
-
 FORBIDDEN = [27, 28, 31, 32, 33, 38, 41, 99, 2**29 - 1]
 FEATURES, MAKE_VIEW, SIZE, VIEW_DELETE, TABLE_DELETE, REMOVE = 3, 6, 8, 11, 28, 31
 HOSTED = (2, b"t")
@@ -304,8 +288,6 @@ GARBAGE = {
 @pytest.fixture(scope="module")
 def hosted(tmp_path_factory):
     """A site whose table `t` holds 20 rows, to be attacked."""
-    from chain import Database
-
     folder = tmp_path_factory.mktemp("hosted")
     base = Database(folder)
     try:
