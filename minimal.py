@@ -81,7 +81,7 @@ class ReadOnlyHandler(perspective.handlers.tornado.PerspectiveTornadoHandler):
 class Page(tornado.web.RequestHandler):
     def get(self):
         self.finish("""<!doctype html><link rel="stylesheet" href="perspective-anywidget.css">
-<perspective-viewer id="viewer" style="position: fixed; inset: 0"></perspective-viewer>
+<perspective-viewer id="viewer" style="position: absolute; inset: 0"></perspective-viewer>
 <script type="module">
 await (await import("./perspective-anywidget.js")).ready;
 const { Client } = customElements.get("perspective-viewer").__wasm_module__;

@@ -21,8 +21,9 @@ import pytest
 import tornado.httpclient
 import tornado.websocket
 from browser import Page, chromium
-from chain import Viewer, children
+from chain import Database, Viewer, children
 from helpers import ROOT, Process, free_port, get, wait_until
+from wire import encode
 
 SHOWS_S = 40  # bound of the wait for rows to be shown, on a busy machine
 ANSWER_S = 10  # bound of a wait for an answer over the WebSocket
@@ -146,6 +147,8 @@ def test_rows_of_two_subtables_with_equal_values_are_two_rows(base, tmp_path):
 
 @pytest.mark.parametrize(("kind", "values"), [("INT", range(40)), ("VARCHAR(9)", [f"'k{k}'" for k in range(40)])])
 def test_a_composite_key_tells_rows_of_one_time_apart(base, tmp_path, kind, values):
+    if base.is_stand_in and kind != "INT":
+        pytest.skip("the stand-in has no composite key of texts")
     base.query(f"CREATE TABLE {{db}}.`composite` (ts TIMESTAMP, id {kind} PRIMARY KEY, v FLOAT)")
     with minimal(base, tmp_path, "composite") as site:
         stamp = time.time_ns() // 1000
@@ -253,30 +256,13 @@ def test_a_users_mistake_is_one_line(base, tmp_path, mistake):
             process.stop()
     (line,) = process.stderr().splitlines()
     assert line.startswith("minimal.py ")
-    words = {"table": "not exist", "database": "not exist", "name": "yntax", "password": "uthentication failure"}
+    words = {"table": "not exist", "database": "not exist", "name": "0x26", "password": "uthentication failure"}
     words |= {"address": "refused", "port": "in use"}
     assert words[mistake] in line, line
     assert "secret" not in line
 
 
 # Viewers
-
-
-def encode(*fields):
-    """Bytes of a protobuf message; of each field (number, value) the value is an int or bytes."""
-
-    def varint(number):
-        found = b""
-        while number > 127:
-            found, number = found + bytes([number & 127 | 128]), number >> 7
-        return found + bytes([number])
-
-    return b"".join(
-        varint(number << 3) + varint(value)
-        if isinstance(value, int)
-        else varint(number << 3 | 2) + varint(len(value)) + value
-        for number, value in fields
-    )
 
 
 FORBIDDEN = [27, 28, 31, 32, 33, 38, 41, 99, 2**29 - 1]
@@ -302,8 +288,6 @@ GARBAGE = {
 @pytest.fixture(scope="module")
 def hosted(tmp_path_factory):
     """A site whose table `t` holds 20 rows, to be attacked."""
-    from chain import Database
-
     folder = tmp_path_factory.mktemp("hosted")
     base = Database(folder)
     try:
