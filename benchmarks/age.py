@@ -1,49 +1,81 @@
 #!/usr/bin/env python3
-"""The newest row's age when it reaches a viewer, and the server's share of a core: at 250 ms (the default) and at 50.
+"""The newest row's age when it reaches a viewer, and the server's share of a core: poll, subscribe, and 50 ms.
 
-    python benchmarks/age.py [--interval MS]... [--dsn DSN] [--seconds S]
+    python benchmarks/age.py [--source poll|subscribe]... [--interval MS]... [--seconds S]
 
-Age: the clock at arrival less the row's timestamp, at one viewer that is sent row deltas, at 1,000 rows/s. The interval
-is the server's, with the producer at its default pace; a shorter one is measured again with the producer at it, too.
+Age: the clock at arrival less the row's timestamp, at one viewer that is sent row deltas, at 1,000 rows/s. Producer and
+server have the same interval.
 """
 
+import asyncio
+import time
+
 import measure
+import perspective
+import pyarrow
+import tornado.websocket
 
-BOUNDS = {250: (120, None), 50: (40, 6)}  # interval in ms: age in ms, server's % of a core
-DEFAULT = 250  # the producer's interval in ms
+RUNS = [("poll", 250), ("subscribe", 250), ("poll", 50)]  # source, interval in ms
+AGE_MS = {("poll", 250): 80, ("subscribe", 250): 10}  # bounds
+SHARE = {("poll", 50): 6}  # % of a core
 
 
-def measure_age(chain, interval, beat, seconds, rows_per_s=1000):
-    """(ages in ms, server's share of a core) with one viewer; `beat` is the producer's interval."""
-    chain.producer("--interval", beat, "--rows", max(rows_per_s * beat // 1000, 1))
-    server = chain.server("--interval", interval, "--limit", max(1000, 2 * rows_per_s))
-    chain.wait_for_rows(max(1000, 2 * rows_per_s))
-    return measure.ages_and_share(chain, server, seconds)
+async def watch(port, seconds):
+    """Ages in ms of the newest row of each update, on arrival."""
+    socket = await tornado.websocket.websocket_connect(
+        f"ws://127.0.0.1:{port}/websocket", connect_timeout=10, max_message_size=2**26
+    )
+    client = perspective.AsyncClient(lambda message: socket.write_message(message, binary=True))
+    ages = []
+
+    def updated(_, delta):
+        now = time.time() * 1000
+        stamps = pyarrow.ipc.open_stream(bytes(delta)).read_all()["timestamp"]
+        ages.append(now - max(stamps.cast(pyarrow.timestamp("ms")).cast(pyarrow.int64()).to_pylist()))
+
+    async def receive():
+        while (message := await socket.read_message()) is not None:
+            await client.handle_response(message)
+        raise measure.Unmeasured(f"the server closed the connection ({socket.close_code})")
+
+    receiving = asyncio.create_task(receive())
+    table = await client.open_table("stock_values")
+    view = await table.view()
+    await view.on_update(updated, mode="row")
+    await asyncio.wait([receiving], timeout=seconds)
+    receiving.cancel()
+    return ages
+
+
+def measure_age(chain, source, interval, seconds):
+    """(ages in ms, server's share of a core)."""
+    _, server = measure.start(chain, interval=interval, source=source, limit=2000)
+    with measure.share(server.pid) as share:
+        ages = asyncio.run(watch(chain.port, seconds))
+    if not ages:
+        raise measure.Unmeasured(f"no row reached the viewer within {seconds} s")
+    return ages, share()
 
 
 def main():
     parser = measure.parser(__doc__)
-    parser.add_argument(
-        "--interval", type=measure.number(10, 60_000), action="append", metavar="MS", help="default: 250 and 50"
-    )
+    add = parser.add_argument
+    add("--source", choices=["poll", "subscribe"], action="append", help="default: both, at 250 ms, and poll at 50 ms")
+    add("--interval", type=measure.number(10, 60_000), action="append", metavar="MS", help="default: 250")
     args = parser.parse_args()
-    intervals = args.interval or BOUNDS
-    runs = [(each, beat) for each in intervals for beat in dict.fromkeys((DEFAULT, min(each, DEFAULT)))]
-    for k, (interval, beat) in enumerate(runs):
-        with measure.Chain(args.dsn) as chain:
-            if not k:
-                measure.tell_where(chain)
-            ages, share = measure_age(chain, interval, beat, args.seconds)
-        age, share_bound = BOUNDS.get(interval, (None, None))
-        middle = measure.percentile(ages, 50)
-        bound = f"under {age} ms" if age else ""
-        bound += f", server under {share_bound} %" if share_bound else ""
-        met = age and middle < age and (not share_bound or share < share_bound / 100)
-        measure.tell(
-            f"newest row's age on arrival, median, --interval {interval}"
-            + (f", the producer's too, {1000 // beat} times a second" if beat < DEFAULT else ""),
-            f"{middle:.0f} ms (99 %: {measure.percentile(ages, 99):.0f} ms), server {share:.1%} of a core",
-            bound,
+    runs = [(source, interval) for source in args.source or ["poll"] for interval in args.interval or [250]]
+    for run in runs if args.source or args.interval else RUNS:
+        with measure.chain() as chain:
+            ages, share = measure_age(chain, *run, args.seconds)
+            name = measure.database_name(chain)
+        median = measure.percentile(ages, 50)
+        bounds = [f"{AGE_MS[run]} ms"] if run in AGE_MS else [f"server {SHARE[run]} %"] if run in SHARE else []
+        met = median <= AGE_MS[run] if run in AGE_MS else share <= SHARE[run] / 100 if run in SHARE else None
+        measure.row(
+            "newest row's age, median, {}, {} ms".format(*run),
+            name,
+            f"{median:.0f} ms (99 %: {measure.percentile(ages, 99):.0f} ms), server {share:.1%} of a core",
+            "".join(bounds),
             met,
         )
 

@@ -1,85 +1,89 @@
 #!/usr/bin/env python3
-"""How many viewers a server on one core serves at 1,000 rows/s: the 99th percentile of their waits is under 100 ms.
+"""How many grouped viewers one core serves at 1,000 rows/s, the 99th percentile of a read under 100 ms; their memory.
 
-    python benchmarks/viewers.py [--mode grouped|local] [--steps N,N,...] [--dsn DSN] [--seconds S]
+    python benchmarks/viewers.py [--steps N,N,...] [--seconds S]
 
-grouped: each viewer reads its view, grouped by ticker and client, on every update; what counts is the time of a read.
-local: each viewer holds its own copy and is sent row deltas; what counts is how much older the newest row is on arrival
-than a lone viewer sees it, which holds the work on all deltas as well as their way.
-The server has one core for itself, everything else has the others.
+The server's processes have one core for themselves, everything else has the others.
 """
 
 import os
 
+import load
 import measure
 
-STEPS = {"grouped": [50, 100, 150, 200, 300, 400, 500], "local": [100, 250, 500, 750, 1000]}
-BOUNDS = {"grouped": 150, "local": 500}  # viewers
-WAIT_MS = 100
-UPDATES_PER_S = 4
+STEPS = [250, 500, 750, 1000]
+ENOUGH, WAIT_MS, MEMORY_KB = 1000, 100, 100  # bounds: viewers, of a read, of a viewer
+READS_PER_S = 4  # of each viewer that gets every update
 
 
-def measure_steps(chain, mode, steps, seconds, until_ms=WAIT_MS):
-    """Yields (viewers, wait in ms at the 99th percentile, its median, share of server, of load) step by step.
+def measure_steps(chain, steps, seconds, until_ms=WAIT_MS):
+    """Yields for each number of viewers {viewers, p99_ms, p50_ms, reads_per_s (a viewer's), share, load_share, kb}.
 
-    Ends after the first step that passes until_ms.
+    Ends after the first number at which the 99th percentile of a read passes until_ms.
     """
-    chain.producer()
-    server = chain.server()
-    chain.wait_for_rows(1000)
-    load = chain.load(mode)
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) > 1:
-        for process in chain.processes:
-            measure.pin(process.pid, cores[1:])
-        measure.pin(load.pid, cores[1:])
-        measure.pin(server.pid, cores[:1])
-    alone_ms = 0
-    if mode == "local":
-        alone_ms = measure.percentile(load.measure(1, seconds)["ages_ms"], 50)
-    for viewers in steps:
-        load.measure(viewers, 0.5)
-        window = measure.Window(server=server.pid)
-        seen = load.measure(viewers, seconds)
-        shares = window.shares()
-        waits = seen["reads_ms"] if mode == "grouped" else [age - alone_ms for age in seen["ages_ms"]]
-        if len(waits) < 0.5 * viewers * UPDATES_PER_S * seconds:  # it no longer answers each update of each viewer
-            waits += [10 * until_ms] * len(waits) + [10 * until_ms]
-        wait_ms = measure.percentile(waits, 99)
-        yield viewers, wait_ms, measure.percentile(waits, 50), shares["server"], seen["share"]
-        if wait_ms > until_ms:
-            return
+    producer, server = measure.start(chain, viewers=max(steps))
+    family, cores = measure.family(server.pid), sorted(os.sched_getaffinity(0))
+    with load.Load(chain.port) as viewing:
+        if len(cores) > 1:
+            measure.pin(family, cores[:1])
+            others = [process.pid for process in (producer, chain.database.process) if process]
+            measure.pin([viewing.pid, *(each for pid in others for each in measure.family(pid))], cores[1:])
+        viewing.measure(1, 1)
+        alone_mb = measure.memory_mb(*family)
+        for viewers in steps:
+            viewing.measure(viewers, 0.5)
+            with measure.share(server.pid) as share:
+                seen = viewing.measure(viewers, seconds)
+            reads = seen["reads_ms"] or [1000 * seconds]
+            yield {
+                "viewers": viewers,
+                "p99_ms": measure.percentile(reads, 99),
+                "p50_ms": measure.percentile(reads, 50),
+                "reads_per_s": len(seen["reads_ms"]) / viewers / seconds,
+                "share": share(),
+                "load_share": seen["share"],
+                "kb": (measure.memory_mb(*family) - alone_mb) * 1024 / max(viewers - 1, 1),
+            }
+            if measure.percentile(reads, 99) > until_ms:
+                return
+
+
+def describe(step):
+    return (
+        f"{step['viewers']} viewers: 99 % {step['p99_ms']:.0f} ms, median {step['p50_ms']:.0f} ms, "
+        f"{step['reads_per_s']:.1f} reads/s each, server {step['share']:.0%} of its core, load {step['load_share']:.0%}"
+    )
+
+
+def steps_of(text):
+    try:
+        return sorted(int(step) for step in text.split(","))
+    except ValueError:
+        raise measure.argparse.ArgumentTypeError(f"'{text}' is not a list of numbers such as 250,500") from None
 
 
 def main():
-    parser = measure.parser(__doc__, seconds=6)
-    parser.add_argument("--mode", choices=list(STEPS), action="append", help="default: both, one after the other")
-    parser.add_argument("--steps", metavar="N,N,...", help="numbers of viewers to try, rising")
+    parser = measure.parser(__doc__, seconds=10)
+    parser.add_argument("--steps", type=steps_of, default=STEPS, metavar="N,N,...", help="default: 250,500,750,1000")
     args = parser.parse_args()
-    try:
-        chosen = [int(step) for step in args.steps.split(",")] if args.steps else None
-    except ValueError:
-        parser.error(f"'{args.steps}' is not a list of numbers such as 50,100,150")
-    for k, mode in enumerate(args.mode or STEPS):
-        served = 0
-        steps = chosen or STEPS[mode]
-        measure.note(f"{mode}, viewers: median / 99th percentile, server's share, load's share of a core")
-        with measure.Chain(args.dsn) as chain:
-            if not k:
-                measure.tell_where(chain)
-            for viewers, wait_ms, middle_ms, share, load_share in measure_steps(chain, mode, steps, args.seconds):
-                measure.note(f"  {viewers}: {middle_ms:.0f} / {wait_ms:.0f} ms, {share:.0%}, {load_share:.0%}")
-                if wait_ms <= WAIT_MS:
-                    served, at = viewers, (wait_ms, share, load_share)
-        detail = f" ({at[0]:.0f} ms with a server share of {at[1]:.0%}, the load's {at[2]:.0%})" if served else ""
-        at_least = "at least " if served == steps[-1] else ""
-        what = "a read" if mode == "grouped" else "a delta"
-        measure.tell(
-            f"viewers served by one core, {mode}, 99th percentile of {what} under {WAIT_MS} ms",
-            f"{at_least}{served}{detail}",
-            f"at least {BOUNDS[mode]}",
-            served >= BOUNDS[mode],
-        )
+    served = last = None
+    with measure.chain() as chain:
+        name = measure.database_name(chain)
+        for last in measure_steps(chain, args.steps, args.seconds):
+            measure.note(describe(last))
+            # a server that skips every other update does not serve
+            if last["p99_ms"] < WAIT_MS and last["reads_per_s"] > READS_PER_S / 2:
+                served = last
+    figure = "fewer than " + describe(last) if served is None else describe(served)
+    at_least = "at least " if served is last else ""
+    measure.row(
+        f"grouped viewers a core, limit 1,000, 99 % of reads under {WAIT_MS} ms",
+        name,
+        at_least + figure,
+        f"{ENOUGH:,}",
+        True if served and served["viewers"] >= ENOUGH else None if served is last and served else False,
+    )
+    measure.row("memory a viewer", name, f"{last['kb']:.0f} KB", f"under {MEMORY_KB} KB", last["kb"] < MEMORY_KB)
 
 
 if __name__ == "__main__":
