@@ -71,6 +71,8 @@ class Child:
 
     def explained(self, error):
         """Lost, in place of what pebble raises for a call that took too long or a child that died."""
+        if hasattr(error, "traceback"):  # pebble's mark of what the function itself has raised
+            return error
         if isinstance(error, TimeoutError):
             return Lost(f"a call did not return within {self.limit_s} s and was ended")
         if isinstance(error, pebble.ProcessExpired):

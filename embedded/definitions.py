@@ -69,7 +69,11 @@ def check_columns(columns, tags):
         raise TDengineError(0x263F, "Illegal number of columns")
     if len({column.name for column in (*columns, *tags)}) < len(columns) + len(tags):
         raise TDengineError(0x263C, "Duplicated column names")
-    misplaced = [c for k, c in enumerate(columns) if c.note and (k != 1 or "INT" not in c.type.name and c.type.name != "VARCHAR") or c.type is JSON]
+    misplaced = [
+        c
+        for k, c in enumerate(columns)
+        if c.note and (k != 1 or "INT" not in c.type.name and c.type.name != "VARCHAR") or c.type is JSON
+    ]
     if misplaced or any(tag.is_decimal for tag in tags) or JSON in [tag.type for tag in tags[1:]]:
         raise TDengineError(0x2600, "syntax error: a column or tag of this type can't be there")
 
