@@ -20,10 +20,12 @@ def skip_without_node():
 class NodeChain(Chain):
     """Polls only: --source subscribe is the Python server's."""
 
+    environment = sys.prefix  # where Perspective's browser files are looked for
+
     def run(self, name, *args, dsn=None):
         """A Python script of the tests, or a script of node/src."""
         program = ["node"] if str(args[0]).endswith(".js") else [sys.executable]
-        env = {"TDENGINE_DSN": dsn or self.dsn, "VIRTUAL_ENV": sys.prefix}  # where Perspective's browser files are
+        env = {"TDENGINE_DSN": dsn or self.dsn, "VIRTUAL_ENV": self.environment}
         process = Process([*program, *args], self.folder, name, env=env)
         self.ended.callback(process.stop)
         return process

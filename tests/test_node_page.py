@@ -2,18 +2,22 @@
 
 import pytest
 from browser import SHOWS_S, Page
-from helpers import wait_until
-from node_chain import NodeChain, skip_without_node
+from helpers import Process, free_port, wait_until
+from node_chain import NODE, NodeChain, skip_without_node
 from test_page import (  # noqa: F401 (pytest runs them with this module's site and chain)
     browser,
     charts_site,
+    test_a_page_that_was_opened_before_the_server_goes_on_by_itself,
+    test_a_server_that_has_enough_viewers_says_so,
     test_editing_a_cell_harms_nobody,
     test_every_chart_that_the_viewer_offers_is_drawn,
     test_every_layout_is_drawn,
     test_exports_and_expressions,
-    test_one_table_needs_no_switch,
+    test_http_answers_and_what_it_refuses,
+    test_metrics_are_prometheus_text,
+    test_other_origins_read_what_they_may,
+    test_perspective_comes_out_of_the_wheel_at_an_address_that_holds_the_version,
     test_the_first_view_is_the_grouped_grid_and_its_numbers_change,
-    test_the_server_is_killed_and_started_again,
 )
 
 skip_without_node()
@@ -21,7 +25,7 @@ skip_without_node()
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    with charts_site(NodeChain, tmp_path_factory.mktemp("site"), " ERROR ", 40) as site:
+    with charts_site(NodeChain, tmp_path_factory.mktemp("site"), " ERROR ", 60) as site:
         yield site
 
 
@@ -29,6 +33,31 @@ def site(tmp_path_factory):
 def chain(database, tmp_path):
     with NodeChain(database, tmp_path) as chain:
         yield chain
+
+
+def test_without_the_python_package_viewer_and_grid_come_from_npm(browser, chain):  # noqa: F811
+    chain.environment = "/nonexistent"
+    chain.server(limit=5000)
+    chain.producer()
+    with Page(browser, f"http://127.0.0.1:{chain.port}/") as page:
+        page.wait_for("live")
+        page.wait_for_changing_cells()
+        assert page.config()["group_by"] == ["ticker", "client"]
+        assert page.hosts_asked() == {f"127.0.0.1:{chain.port}"}
+        assert page.errors == []
+
+
+def test_the_page_that_npm_run_dev_serves(browser, site, tmp_path):  # noqa: F811
+    port = free_port()
+    process = Process(["node", NODE / "src/page.js", port], tmp_path, "page")
+    try:
+        wait_until(lambda: "page at" in process.stderr(), 30, process.log)
+        with Page(browser, f"http://localhost:{port}/") as page:
+            page.wait_for("live")
+            page.wait_for_changing_cells()
+            assert page.hosts_asked() == {f"localhost:{port}", "localhost:8080"}
+    finally:
+        process.stop()
 
 
 def test_five_pages_that_were_opened_before_the_first_row_fill(browser, chain):  # noqa: F811

@@ -61,13 +61,14 @@ class Web {
     response.setTimeout(WRITE_MS, () => response.destroy());
     const { host } = request.headers;
     const isOurs = this.viewers.origins.knowsHost(host);
-    const address = new URL(request.url, "http://localhost");
-    const path = address.pathname.startsWith(`${this.prefix}/`) ? address.pathname.slice(this.prefix.length) : "";
+    const [where, query = ""] = request.url.split("?"); // as it came: no dots are resolved
+    const parameters = new URLSearchParams(query);
+    const path = where.startsWith(`${this.prefix}/`) ? where.slice(this.prefix.length) : "";
     const [, module] = /^\/viewer\/([a-z]+\.js)$/.exec(path) ?? [];
     const [, version, file] = /^\/perspective\/(?:(\d+\.\d+\.\d+)\/)?(.+)$/.exec(path) ?? [];
     let send;
-    if (path === "/") send = () => this.sendPage(request, response, address);
-    else if (path === "/healthz") send = () => this.sendHealth(request, response, address);
+    if (path === "/") send = () => this.sendPage(request, response, parameters);
+    else if (path === "/healthz") send = () => this.sendHealth(request, response, parameters);
     else if (path === "/metrics") send = () => this.sendMetrics(response);
     else if (module) send = () => this.sendModule(request, response, module);
     else if (this.files.files.has(file)) send = () => this.sendPerspective(request, response, version, file);
@@ -87,8 +88,8 @@ class Web {
     return headers;
   }
 
-  async sendPage(request, response, address) {
-    const server = address.searchParams.get("server") ?? "";
+  async sendPage(request, response, parameters) {
+    const server = parameters.get("server") ?? "";
     const page = await fs.promises.readFile(path.join(ROOT, "prsp-viewer.html"));
     const policy = policyOf(page, [request.headers.host ?? "", server]);
     send(response, 200, page, "text/html; charset=utf-8", { "Content-Security-Policy": policy });
@@ -117,9 +118,9 @@ class Web {
     send(response, 200, body, type, { ...headers, ...(isGzipped ? { "Content-Encoding": "gzip" } : {}) });
   }
 
-  sendHealth(request, response, address) {
+  sendHealth(request, response, parameters) {
     const found = healthOf(this.tables, this.viewers, this.place);
-    const origin = address.searchParams.get("origin"); // asked by a page that can't connect
+    const origin = parameters.get("origin"); // asked by a page that can't connect
     if (origin) found.obstacle = this.viewers.obstacle(origin, request.headers.host);
     send(response, 200, JSON.stringify(found), "application/json; charset=utf-8", this.allowed(request));
   }
