@@ -15,21 +15,22 @@ import time
 import measure
 import page
 from browser import chromium
+from chain import workers
 
-SAMPLES = 180
+SAMPLES = 60
 BOUND = 5  # %
 
 
 def parts(demo):
     """{part: process ids} of the running demo."""
     server = demo.pid("perspective_server.py")
-    reader = measure.workers(server, "spawn_main")
+    reader = workers(server, "spawn_main")
     found = {
         "run.sh": [demo.pid("bridge.launch")],
         "producer": measure.family(demo.pid("producer.py")),
         "server": [pid for pid in measure.family(server) if pid not in reader],
         "server's reader": reader,
-        "page": measure.workers(os.getpid(), "--type=renderer"),
+        "page": workers(os.getpid(), "--type=renderer"),
     }
     if not os.environ.get("TDENGINE_DSN"):
         found["stand-in"] = measure.family(demo.pid("embedded"))
