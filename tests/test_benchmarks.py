@@ -8,13 +8,13 @@ from helpers import ROOT, python
 
 RUNS = {  # script and tiny setting: rows that it prints
     "share.py --viewers 2 --seconds 0.3": 1,
-    "viewers.py --steps 2,3 --seconds 0.3": 2,
+    "viewers.py --steps 2 --seconds 0.3": 2,
     "rush.py --viewers 5": 1,
     "age.py --source subscribe --interval 100 --seconds 1": 1,
     "stand_in.py --rows 5000 --seconds 0.3": 3,
     "page.py --times 1 --seconds 0.3": 3,
-    "soak.py --minutes 0.05": 6,
-    "pictures.py --steps 1,2 --seconds 0.3": 1,
+    "soak.py --minutes 0.05": 5,
+    "pictures.py --steps 1 --seconds 0.3": 1,
 }
 SHARED = {"measure.py", "load.py"}
 
