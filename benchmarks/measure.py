@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import pebble  # noqa: E402
-from chain import Chain, Database, workers  # noqa: E402
+from chain import Chain, Database  # noqa: E402
 from helpers import wait_until  # noqa: E402
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -90,9 +90,10 @@ def start(made, *, viewers=0, interval=250, rows_per_s=1000, limit=1000, source=
 
 
 def database_name(made):
-    return (
-        "stand-in" if made.database.is_stand_in else f"TDengine {made.database.query('SELECT SERVER_VERSION()')[0][0]}"
-    )
+    """The stand-in, or the version of the server that TDENGINE_DSN names."""
+    if made.database.is_stand_in:
+        return "stand-in"
+    return f"TDengine {made.database.query('SELECT SERVER_VERSION()')[0][0]}"
 
 
 def in_child(function, *args, timeout):
@@ -106,7 +107,12 @@ def in_child(function, *args, timeout):
 
 def family(pid):
     """A process and all below it: the server is a supervisor's child and has a reader, the producer has a sender."""
-    return [pid, *workers(pid, "")]
+    found = [pid]
+    for parent in found:
+        with contextlib.suppress(OSError):
+            for task in pathlib.Path(f"/proc/{parent}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def cpu_s(pids):

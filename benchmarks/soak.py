@@ -7,7 +7,9 @@ Growth: the median of the last fifth of the samples over that of the fifth after
 first five).
 """
 
+import contextlib
 import os
+import pathlib
 import statistics
 import sys
 import time
@@ -16,23 +18,25 @@ import measure
 import page
 from browser import chromium
 
-SAMPLES = 180
+SAMPLES = 60
 BOUND = 5  # %
+COMMANDS = {"stand-in": "embedded", "producer": "producer.py", "server": "perspective_server.py"}
 
 
-def parts(demo):
-    """{part: process ids} of the running demo."""
-    server = demo.pid("perspective_server.py")
-    reader = measure.workers(server, "spawn_main")
-    found = {
-        "run.sh": [demo.pid("bridge.launch")],
-        "producer": measure.family(demo.pid("producer.py")),
-        "server": [pid for pid in measure.family(server) if pid not in reader],
-        "server's reader": reader,
-        "page": measure.workers(os.getpid(), "--type=renderer"),
-    }
-    if not os.environ.get("TDENGINE_DSN"):
-        found["stand-in"] = measure.family(demo.pid("embedded"))
+def command(pid):
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
+def parts(process):
+    """{part: process ids} of the running run.sh, and of the page."""
+    below = measure.family(process.pid)
+    found = {"run.sh": below[:1]}
+    for part, words in COMMANDS.items():
+        for pid in [pid for pid in below if words in command(pid)][:1]:
+            found[part] = measure.family(pid)
+    found["page"] = [pid for pid in measure.family(os.getpid()) if "--type=renderer" in command(pid)]
     return found
 
 
@@ -44,12 +48,12 @@ def growth(samples):
     return early, end, end / early - 1
 
 
-def sample(demo, process, minutes):
+def sample(process, minutes):
     """{part: [MB]} over so many minutes."""
-    found, samples = parts(demo), {}
+    found, samples, below = parts(process), {}, measure.family(process.pid)
     for k in range(SAMPLES):
         time.sleep(minutes * 60 / SAMPLES)
-        if not process.alive() or parts(demo) != found:
+        if measure.family(process.pid) != below:
             raise measure.Unmeasured("a part of the demo has ended or was replaced")
         for part, pids in found.items():
             samples.setdefault(part, []).append(measure.memory_mb(*pids))
@@ -66,7 +70,7 @@ def main():
     with chromium() as browser, page.run_sh() as (demo, process):
         page.wait_for_page(demo, process, page.STARTS_S)
         page.open_page(browser, demo.port)
-        samples = sample(demo, process, args.minutes)
+        samples = sample(process, args.minutes)
     for part, each in samples.items():
         early, end, grown = growth(each)
         measure.row(
