@@ -12,7 +12,7 @@ import pytest
 from browser import DEFAULT_PORT, Page, chromium
 from chain import listens
 from demo import ENDS_S, Demo
-from helpers import ROOT, Process, free_port, wait_until
+from helpers import ROOT, Process, free_port, health, wait_until
 
 # Only one demo at a time is what the browser finds at localhost:8080
 pytestmark = pytest.mark.xdist_group("clone")
@@ -55,12 +55,12 @@ class Guide(Demo):
         return shown
 
     def page(self, browser, address, table):
-        """Until the page at this address shows numbers of this table that move."""
+        """Until the page at this address shows numbers of this table that move; its cells, and the table's columns."""
         with Page(browser, address) as page:
             page.wait_for("live")
             assert page.config()["table"] == table
             page.wait_for_changing_cells()
-            return page.grid()
+            return [*page.grid(), *health(self.port)["tables"][table]["columns"]]
 
 
 @pytest.fixture
@@ -81,11 +81,12 @@ def test_tdengines_documentation(guide, browser):
     demo = guide.type(f"sh run.sh --dataset meters --port {guide.port} --no-install")
     guide.wait_for_rows(demo)
     static = free_port()
-    guide.type(f"python3 -m http.server {static}")
+    web = guide.type(f"python3 -m http.server {static}")
     wait_until(lambda: listens(static), 30, "a static web server")
     shown = guide.page(browser, f"http://localhost:{static}/prsp-viewer.html", "meters_values")
     for words in ("location", "current", "voltage", "phase", "San Francisco"):
         assert any(words in cell for cell in shown), shown
+    web.stop()
     guide.end(demo)
 
 

@@ -44,9 +44,9 @@ class Archive:
         """Runs a command; Failed with its last words, which are the last line of the log, when it fails."""
         status = await self.services.run(name, *command, log=LOG, limit_s=limit_s)
         if status != 0:
-            why = (
-                f"it took longer than {limit_s} s" if status is None else (last_lines(LOG, 1) or ["no reason given"])[0]
-            )
+            full = shutil.disk_usage(self.new).free < 2**20  # then there is no log either
+            unknown = "No space left on the disk" if full else "no reason given"
+            why = f"it took longer than {limit_s} s" if status is None else (last_lines(LOG, 1) or [unknown])[0]
             raise self.failed(f"{otherwise} ({why})" if otherwise else why)
 
     async def download(self):
