@@ -151,7 +151,7 @@ class Feed:
             await comparison.run(sweep)
             if sweep:  # rarely where it takes long
                 self.swept_at = started + 20 * (time.monotonic() - started)
-            for hour, rows in comparison.hours.items():
+            for hour, rows in comparison.hours().items():
                 self.shown.count_hour(hour, rows)
                 self.counters.missed(max(rows, 0))
             await self.show_more(comparison)
@@ -165,7 +165,10 @@ class Feed:
         self.full, sizes = False, {}
         for second in sorted(comparison.more, reverse=True):
             stored, more = comparison.more[second]
-            fit = min(more, max(room, 0)) if comparison.is_readable(second) else 0
+            more = min(more, stored - self.shown.expected(second))  # a tick may have shown some meanwhile
+            if more <= 0:
+                continue
+            fit = min(more, max(room, 0)) if self.shown.is_readable(second) else 0
             room -= fit
             if fit:
                 sizes[second] = stored if fit == more else fit

@@ -14,7 +14,7 @@ class Comparison:
         self.source, self.shown, self.live = source, shown, live
         self.more = {}  # second: (stored, how many of them were not shown)
         self.fewer = {}  # second: stored
-        self.hours = {}  # hour: how many rows more, or fewer, in hours where the seconds of rows are not known
+        self.left = {}  # hour: rows whose second is not known, and that were not found stored yet
 
     async def run(self, sweep):
         """Fills more, fewer and hours; sweep: look at the newest hours by second, even if their counts are right."""
@@ -57,19 +57,19 @@ class Comparison:
     async def compare_seconds(self, hour, first, end):
         shown = self.shown
         known = {second: rows for second in range(first, end) if (rows := shown.expected(second))}
-        by_hour = shown.by_hour[hour]
+        left = self.left.setdefault(hour, shown.by_hour[hour])  # an hour may be compared in two parts
+        unknown = shown.by_hour[hour] > 0
         stored = await self.source.counts(1, first, end)
         for second in stored | known:
             rows, expected = stored.get(second, 0), known.get(second, 0)
-            if by_hour and second not in shown.seconds:
-                by_hour -= rows - expected  # whatever is here is among the rows known by hour only
+            if unknown and second not in shown.seconds:
+                left -= rows - expected  # whatever is here is among the rows known by hour only
             elif rows > expected:
                 self.more[second] = rows, rows - expected
             elif rows < expected:
                 self.fewer[second] = rows
-        if shown.by_hour[hour] and by_hour:
-            self.hours[hour] = -by_hour
+        self.left[hour] = left
 
-    def is_readable(self, second):
-        """Whether a row of this second that was not shown can be told from those that were: all keys are known."""
-        return not self.shown.counted.get(second) and not self.shown.by_hour[second // HOUR]
+    def hours(self):
+        """{hour: how many rows more, or fewer, are stored}, of those whose seconds are not known."""
+        return {hour: -left for hour, left in self.left.items() if left}

@@ -36,23 +36,27 @@ class Shown:
         return [(time // self.units_per_s, key) for time, key in zip(times, keys, strict=True)]
 
     def unseen(self, rows):
-        """The rows that were not shown yet, in reversed order; from now on they count as shown.
+        """The rows that were surely not shown yet, in reversed order; from now on they count as shown.
 
         Newest first, as a poll reads them, becomes oldest first, as they are to be put into a Perspective table.
         """
-        new, before = [], None
+        new, before, known = [], None, None
         for k, (second, key) in enumerate(self.keys(rows)):
             if second != before:
-                known = self.seconds.pop(second, None) or set()
-                self.seconds[second] = known
-                before = second
-            if key not in known:
+                before, known = second, None
+                if self.is_readable(second):
+                    known = self.seconds[second] = self.seconds.pop(second, None) or set()
+            if known is not None and key not in known:
                 known.add(key)
                 new.append(k)
                 self.hours[second // HOUR] += 1
         self.rows += len(new)
         self.compact()
         return rows.take(pa.array(new[::-1], pa.int64()))
+
+    def is_readable(self, second):
+        """Whether a row of this second that was not shown can be told from those that were: all keys are known."""
+        return not self.counted.get(second) and (second in self.live or not self.by_hour[second // HOUR])
 
     def withdraw(self, rows):
         """These rows could not be shown: they don't count as shown any more."""

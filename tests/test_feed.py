@@ -25,6 +25,7 @@ class MemorySource:
 
     def __init__(self):
         self.rows, self.clock, self.failing = {}, 1_800_000_000.0, False
+        self.used = set()  # keys: one that was deleted does not come again
 
     def check(self):
         if self.failing:
@@ -65,10 +66,11 @@ class MemorySource:
 
     def insert(self, device, offset_s, rows):
         now = int((self.clock + offset_s) * UNITS)
-        while (now, device) in self.rows:
+        while (now, device) in self.used:
             now += 1
         keys = [(now - k, device) for k in range(rows)]
-        new = [key for key in keys if key not in self.rows]
+        new = [key for key in keys if key not in self.used]
+        self.used.update(new)
         self.rows.update(dict.fromkeys(new))
         return new
 
