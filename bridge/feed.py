@@ -162,7 +162,7 @@ class Feed:
     async def show_more(self, comparison):
         """Reads and shows the rows that were not shown, the newest that fit; all others are missed."""
         room = self.limit - self.held if self.loading else 0 if self.full else self.limit
-        self.full, sizes = False, {}
+        self.full, sizes, left = False, {}, {}
         for second in sorted(comparison.more, reverse=True):
             stored, more = comparison.more[second]
             more = min(more, stored - self.shown.expected(second))  # a tick may have shown some meanwhile
@@ -173,8 +173,7 @@ class Feed:
             if fit:
                 sizes[second] = stored if fit == more else fit
             if fit < more:
-                self.shown.count(second, more - fit)
-                self.leave_out(second, more - fit)
+                left[second] = more - fit
         if sizes and any(second >= self.began for second in sizes):
             self.late_at = time.monotonic()
         ranges = self.ranges(sizes)
@@ -189,6 +188,9 @@ class Feed:
             await self.put(shown.unseen(found))
             if self.counters.history:
                 self.counters.history["loaded"] += rows
+        for second, rows in left.items():  # now: what is counted can't be told from what is new any more
+            self.shown.count(second, rows)
+            self.leave_out(second, rows)
 
     def leave_out(self, second, rows):
         """Rows that don't fit the limit: missed, unless they are older than this server and so just not wanted."""

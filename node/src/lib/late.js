@@ -15,7 +15,7 @@ export class Comparison {
     Object.assign(this, { source, shown, live });
     this.more = new Map(); // second: {stored, more: how many of them were not shown}
     this.fewer = new Map(); // second: stored
-    this.hours = new Map(); // hour: how many rows more, or fewer, in hours where the seconds of rows are not known
+    this.left = new Map(); // hour: rows whose second is not known, and that were not found stored yet
   }
 
   /** Fills more, fewer and hours; isSweep: look at the newest hours by second, even if their counts are right. */
@@ -70,25 +70,32 @@ export class Comparison {
       const rows = shown.expected(second);
       if (rows) known.set(second, rows);
     }
-    let byHour = shown.byHour.get(hour) ?? 0;
-    const isByHour = byHour !== 0;
+    const isUnknown = (shown.byHour.get(hour) ?? 0) > 0;
+    let left = this.left.get(hour) ?? shown.byHour.get(hour) ?? 0; // an hour may be compared in two parts
     const stored = await this.source.counts(1, first, end);
     for (const second of new Set([...stored.keys(), ...known.keys()])) {
       const [rows, expected] = [stored.get(second) ?? 0, known.get(second) ?? 0];
       // whatever is here is among the rows known by hour only
-      if (byHour && !shown.seconds.has(second)) byHour -= rows - expected;
+      if (isUnknown && !shown.seconds.has(second)) left -= rows - expected;
       else if (rows > expected) this.more.set(second, { stored: rows, more: rows - expected });
       else if (rows < expected) this.fewer.set(second, rows);
     }
-    if (isByHour && byHour) this.hours.set(hour, -byHour);
+    this.left.set(hour, left);
+  }
+
+  /** Map of hour to how many rows more, or fewer, are stored, of those whose seconds are not known. */
+  hours() {
+    return new Map([...this.left].filter(([, left]) => left).map(([hour, left]) => [hour, -left]));
   }
 
   /** [Map of second to rows to be read, of those that were not shown the newest `room`, Map of second to others]. */
   fit(room) {
     const [sizes, left] = [new Map(), new Map()];
     let free = Math.max(room, 0);
-    for (const [second, { stored, more }] of [...this.more].sort(([a], [b]) => b - a)) {
-      const fit = this.isReadable(second) ? Math.min(more, free) : 0;
+    for (const [second, { stored, more: counted }] of [...this.more].sort(([a], [b]) => b - a)) {
+      const more = Math.min(counted, stored - this.shown.expected(second)); // a tick may have shown some meanwhile
+      if (more <= 0) continue;
+      const fit = this.shown.isReadable(second) ? Math.min(more, free) : 0;
       free -= fit;
       if (fit) sizes.set(second, fit === more ? stored : fit);
       if (fit < more) left.set(second, more - fit);
@@ -98,13 +105,10 @@ export class Comparison {
 
   /** Map of second to rows that were not shown, of those whose rows can't be told apart any more. */
   forgotten(first, end) {
-    const inRange = [...this.more].filter(([second]) => second >= first && second < end && !this.isReadable(second));
+    const inRange = [...this.more].filter(
+      ([second]) => second >= first && second < end && !this.shown.isReadable(second),
+    );
     return new Map(inRange.map(([second, { more }]) => [second, more]));
-  }
-
-  /** Whether a row of this second that was not shown can be told from those that were: all keys are known. */
-  isReadable(second) {
-    return !this.shown.counted.get(second) && !this.shown.byHour.get(hourOf(second));
   }
 }
 

@@ -24,7 +24,7 @@ export class Shown {
   }
 
   /**
-   * The rows, {second, key}, that were not shown yet, in reversed order; from now on they count as shown.
+   * The rows, {second, key}, that were surely not shown yet, in reversed order; from now on they count as shown.
    *
    * Newest first, as a poll reads them, becomes oldest first, as they are to be put into a Perspective table.
    */
@@ -34,11 +34,14 @@ export class Shown {
     for (const row of rows) {
       if (row.second !== before) {
         before = row.second;
-        known = this.seconds.get(before) ?? new Set();
-        this.seconds.delete(before);
-        this.seconds.set(before, known);
+        known = null;
+        if (this.isReadable(before)) {
+          known = this.seconds.get(before) ?? new Set();
+          this.seconds.delete(before);
+          this.seconds.set(before, known);
+        }
       }
-      if (known.has(row.key)) continue;
+      if (known === null || known.has(row.key)) continue;
       known.add(row.key);
       fresh.push(row);
       add(this.hours, hourOf(before), 1);
@@ -46,6 +49,12 @@ export class Shown {
     this.rows += fresh.length;
     this.compact();
     return fresh.reverse();
+  }
+
+  /** Whether a row of this second that was not shown can be told from those that were: all keys are known. */
+  isReadable(second) {
+    const isLive = second >= this.live[0] && second < this.live[1];
+    return !this.counted.get(second) && (isLive || !this.byHour.get(hourOf(second)));
   }
 
   /** These rows could not be shown: they don't count as shown any more. */
