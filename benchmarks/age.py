@@ -65,9 +65,8 @@ def main():
     args = parser.parse_args()
     runs = [(source, interval) for source in args.source or ["poll"] for interval in args.interval or [250]]
     for run in runs if args.source or args.interval else RUNS:
-        with measure.chain() as chain:
+        with measure.chain() as (chain, name):
             ages, share = measure_age(chain, *run, args.seconds)
-            name = measure.database_name(chain)
         median = measure.percentile(ages, 50)
         bounds = [f"{AGE_MS[run]} ms"] if run in AGE_MS else [f"server {SHARE[run]} %"] if run in SHARE else []
         met = median <= AGE_MS[run] if run in AGE_MS else share <= SHARE[run] / 100 if run in SHARE else None

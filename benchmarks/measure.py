@@ -70,13 +70,16 @@ def run(main):
 
 @contextlib.contextmanager
 def chain():
-    """A Chain of tests/chain.py on a database of its own; everything is ended and dropped afterwards."""
+    """(a Chain of tests/chain.py on a database of its own, the database's name and version); all ends afterwards."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         database = Database(pathlib.Path(folder))
         database.name = f"bench_{os.getpid()}_{secrets.token_hex(3)}"
+        where = "stand-in"
+        if not database.is_stand_in:
+            where = f"TDengine {database.query('SELECT SERVER_VERSION()')[0][0]}"
         try:
             with Chain(database, pathlib.Path(folder)) as made:
-                yield made
+                yield made, where
         finally:
             database.close()
 
@@ -87,13 +90,6 @@ def start(made, *, viewers=0, interval=250, rows_per_s=1000, limit=1000, source=
     server = made.server("--interval", interval, "--source", source, "--max-viewers", 100 + viewers, limit=limit)
     wait_until(lambda: made.table()["held"] >= limit, ROWS_S, lambda: f"{limit} rows to be shown: {made.health()}")
     return producer, server
-
-
-def database_name(made):
-    """The stand-in, or the version of the server that TDENGINE_DSN names."""
-    if made.database.is_stand_in:
-        return "stand-in"
-    return f"TDengine {made.database.query('SELECT SERVER_VERSION()')[0][0]}"
 
 
 def in_child(function, *args, timeout):

@@ -35,23 +35,32 @@ DRAWN = """async (limit_ms) => {
 
 
 @contextlib.contextmanager
-def run_sh(first=False):
-    """(Demo of tests/demo.py, the process), started; rows of TDENGINE_DSN's server, or else of the stand-in."""
+def copy_of_demo():
+    """(a Demo of tests/demo.py, the environment for its run.sh): the stand-in, or a database of TDENGINE_DSN's."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         demo, env, dsn = Demo(pathlib.Path(folder)), {}, os.environ.get("TDENGINE_DSN")
-        if first:
-            (demo.home / "venv").unlink()
         if dsn:
             path = f"/bench_{os.getpid()}_{secrets.token_hex(3)}"
             env["TDENGINE_DSN"] = urllib.parse.urlsplit(dsn)._replace(path=path).geturl()
-        process = demo.start(install=first, **env)
         try:
-            yield demo, process
+            yield demo, env
         finally:
-            process.stop(20)
             demo.close()
             if dsn:
                 measure.in_child(drop, dsn, path.strip("/"), timeout=20)
+
+
+@contextlib.contextmanager
+def run_sh(demo, env, install=False):
+    """The process of run.sh, whose page answers."""
+    process, limit_s = demo.start(install=install, **env), INSTALLS_S if install else STARTS_S
+    try:
+        wait_until(lambda: listens(demo.port) or not process.alive(), limit_s, lambda: demo.log(process))
+        if not process.alive():
+            raise measure.Unmeasured(f"run.sh ended: {process.stderr().strip() or process.stdout().strip()}")
+        yield process
+    finally:
+        process.stop(20)
 
 
 def drop(dsn, database):
@@ -62,12 +71,6 @@ def drop(dsn, database):
 
 def database_name():
     return "real server" if os.environ.get("TDENGINE_DSN") else "stand-in"
-
-
-def wait_for_page(demo, process, timeout):
-    wait_until(lambda: listens(demo.port) or not process.alive(), timeout, lambda: demo.log(process))
-    if not process.alive():
-        raise measure.Unmeasured(f"run.sh ended: {process.stderr().strip() or process.stdout().strip()}")
 
 
 def open_page(browser, port):
@@ -88,10 +91,14 @@ def main():
     add("--times", type=measure.number(1, 50), default=5, metavar="N", help="how often a page is opened (default: 5)")
     args = parser.parse_args()
     grids = []
-    with chromium() as browser:
+    with chromium() as browser, copy_of_demo() as (demo, env):
+        if args.first:
+            (demo.home / "venv").unlink()
+        else:
+            with run_sh(demo, env):  # makes the database, compiles the scripts
+                pass
         started = time.monotonic()
-        with run_sh(args.first) as (demo, process):
-            wait_for_page(demo, process, INSTALLS_S if args.first else STARTS_S)
+        with run_sh(demo, env, args.first):
             context, _ = open_page(browser, demo.port)
             start_s = time.monotonic() - started
             for _ in range(args.times):

@@ -43,8 +43,7 @@ def main():
     add("--out", type=pathlib.Path, default=measure.ROOT / "docs", metavar="FOLDER", help="default: docs")
     args = parser.parse_args()
     steps = []
-    with measure.chain() as chain:
-        name = measure.database_name(chain)
+    with measure.chain() as (chain, name):
         for step in viewers.measure_steps(chain, args.steps, args.seconds, until_ms=float("inf")):
             measure.note(viewers.describe(step))
             steps.append(step)

@@ -15,12 +15,11 @@ def main():
     add = parser.add_argument
     add("--viewers", type=measure.number(1, 5000), default=500, metavar="N", help="default: 500")
     args = parser.parse_args()
-    with measure.chain() as chain:
+    with measure.chain() as (chain, name):
         measure.start(chain, viewers=args.viewers)
         with load.Load(chain.port) as viewing:
             viewing.measure(0, 0)  # it has started
             opened_s = viewing.measure(args.viewers, 0)["opened_s"]
-        name = measure.database_name(chain)
     measure.row(
         f"{args.viewers} viewers that connect at once",
         name,

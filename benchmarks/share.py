@@ -31,8 +31,8 @@ def main():
     add("--limit", type=measure.number(100, 10**7), default=1000, metavar="N", help="default: 1000")
     args = parser.parse_args()
     for viewers in args.viewers or BOUNDS:
-        with measure.chain() as chain:
-            share, name = measure_share(chain, viewers, args.limit, args.seconds), measure.database_name(chain)
+        with measure.chain() as (chain, name):
+            share = measure_share(chain, viewers, args.limit, args.seconds)
         bound = BOUNDS.get(viewers) if args.limit == 1000 else None
         measure.row(
             f"server, {f'{viewers} grouped viewers' if viewers else 'no viewer'}, limit {args.limit:,}",

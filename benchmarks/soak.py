@@ -67,8 +67,7 @@ def main():
     add = parser.add_argument
     add("--minutes", type=measure.number(0.05, 10_000, float), default=15, metavar="M", help="default: 15")
     args = parser.parse_args()
-    with chromium() as browser, page.run_sh() as (demo, process):
-        page.wait_for_page(demo, process, page.STARTS_S)
+    with chromium() as browser, page.copy_of_demo() as (demo, env), page.run_sh(demo, env) as process:
         page.open_page(browser, demo.port)
         samples = sample(process, args.minutes)
     for part, each in samples.items():

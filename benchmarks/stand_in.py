@@ -68,13 +68,12 @@ def main():
     add("--rows", type=measure.number(PREPARED, 10**7), default=500_000, metavar="N", help="default: 500000")
     args = parser.parse_args()
     rows = args.rows // PREPARED * PREPARED
-    with measure.chain() as chain:
+    with measure.chain() as (chain, name):
         where = (chain.dsn, chain.database.name)
         prepared = measure.in_child(insert_prepared, *where, rows, timeout=CALLS_S)
         literal = measure.in_child(insert_literal, *where, max(rows // 10, LITERAL), timeout=CALLS_S)
         chain.producer()
         times = measure.in_child(poll, *where, args.seconds + 3, timeout=CALLS_S + args.seconds)
-        name = measure.database_name(chain)
     if not times:
         raise measure.Unmeasured(f"no poll found {POLLED:,} rows")
     for kind, pace in (("prepared", prepared), ("literal", literal)):

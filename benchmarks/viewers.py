@@ -67,8 +67,7 @@ def main():
     parser.add_argument("--steps", type=steps_of, default=STEPS, metavar="N,N,...", help="default: 250,500,750,1000")
     args = parser.parse_args()
     served = last = None
-    with measure.chain() as chain:
-        name = measure.database_name(chain)
+    with measure.chain() as (chain, name):
         for last in measure_steps(chain, args.steps, args.seconds):
             measure.note(describe(last))
             # a server that skips every other update does not serve
