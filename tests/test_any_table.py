@@ -119,6 +119,21 @@ def test_whole_numbers_beyond_a_doubles_stay_apart(chain):
     assert set(chain.see("big")["columns"]["serial"]) == {2**64 - 1, 2**64 - 2}
 
 
+def test_sums_are_those_of_the_rows_that_a_table_holds(chain):
+    kinds = ["TINYINT", "SMALLINT", "INT", "BIGINT"]
+    kinds += [f"{kind} UNSIGNED" for kind in kinds] + ["FLOAT"]
+    columns = ", ".join(f"c{k} {kind}" for k, kind in enumerate(kinds))
+    chain.database.query(f"CREATE TABLE {{db}}.sums (ts TIMESTAMP, {columns})")
+    chain.server_of("{db}.sums", flags=["--limit", "40"])
+    for batch in range(6):
+        insert(chain, "sums", *[", ".join([str((k * 37 + batch * 11) % 127)] * 9) for k in range(20)])
+        wait_for(chain, "sums", 20 * (batch + 1))
+    found = chain.see("sums")["columns"]
+    total = chain.see("sums", group_by=["c0"], columns=[f"c{k}" for k in range(9)])["columns"]
+    for name in found.keys() - {"ts"}:
+        assert total[name][0] == sum(found[name]), name
+
+
 NAMES = ["`Machine Log`", "machines", "`Größe`", '`it\'s "so"`', "`a b`", "`<b>bold</b>`"]
 
 
