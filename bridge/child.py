@@ -5,6 +5,7 @@ process gets to run meanwhile, and a call to a server that accepts and then says
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import ctypes
 import multiprocessing
@@ -15,6 +16,7 @@ import sys
 import pebble
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
+START_S, SLACK_S = 20, 2  # for a process to start; for one that has been there to begin with a call
 pebble.CONSTS.term_timeout = 1  # between SIGTERM, which ends a hung call at once, and SIGKILL, for a frozen process
 
 
@@ -48,39 +50,54 @@ class Child:
 
     def __init__(self, limit_s=8):
         self.limit_s, self.pool, self.closed = limit_s, None, False
+        self.answered = False  # the process is known to have started
+        self.turn = asyncio.Lock()
 
-    def submit(self, function, *arguments):
-        """A concurrent.futures.Future of the call; Lost when no process can be started now."""
+    def schedule(self, function, arguments):
+        """(a Future of the call, the seconds until it must be done); Lost when no process can be started now."""
         if self.closed:
             raise Lost("it is closed")
         try:
             if self.pool is None or not self.pool.active:
-                self.pool = pebble.ProcessPool(1, initializer=prepare, context=multiprocessing.get_context("spawn"))
-            return self.pool.schedule(function, args=arguments, timeout=self.limit_s)
+                context = multiprocessing.get_context("spawn")
+                self.pool, self.answered = pebble.ProcessPool(1, initializer=prepare, context=context), False
+            future = self.pool.schedule(function, args=arguments, timeout=self.limit_s)
         except (OSError, RuntimeError, MemoryError) as error:  # out of descriptors, memory or processes
-            self.stop()
-            raise Lost(f"no process for it can be started ({error})") from None
+            raise self.lost(error) from None
+        # pebble counts from when the function begins, which it does not in a process that is frozen
+        return future, self.limit_s + (SLACK_S if self.answered else START_S)
+
+    def result(self, function, *arguments):
+        """function(*arguments) in the child, waited for; Lost after limit_s seconds, or when the child died."""
+        future, limit_s = self.schedule(function, arguments)
+        try:
+            found = future.result(limit_s)
+        except (Exception, concurrent.futures.CancelledError) as error:
+            raise self.lost(error) from None
+        self.answered = True
+        return found
 
     async def call(self, function, *arguments):
-        """function(*arguments) in the child; Lost after limit_s seconds, or when the child died."""
-        future = self.submit(function, *arguments)
-        try:
-            return await asyncio.wrap_future(future)
-        except Exception as error:
-            raise self.explained(error) from None
+        """The same for an event loop, which goes on meanwhile; other calls wait for their turn."""
+        async with self.turn:
+            future, limit_s = self.schedule(function, arguments)
+            try:
+                found = await asyncio.wait_for(asyncio.wrap_future(future), limit_s)
+            except Exception as error:
+                raise await asyncio.to_thread(self.lost, error) from None
+            self.answered = True
+            return found
 
-    def explained(self, error):
-        """Lost, in place of what pebble raises for a call that took too long or a child that died."""
+    def lost(self, error):
+        """What is raised for an error of a call: the function's own, or Lost; then the process is ended."""
         if hasattr(error, "traceback"):  # pebble's mark of what the function itself has raised
             return error
-        if isinstance(error, TimeoutError):
-            return Lost(f"a call did not return within {self.limit_s} s and was ended")
         if isinstance(error, pebble.ProcessExpired):
             return Lost(f"its process ended (status {error.exitcode})")
-        if isinstance(error, (OSError, RuntimeError)):
-            self.stop()
-            return Lost(f"its process could not be started ({error})")
-        return error
+        self.stop()
+        if isinstance(error, TimeoutError):
+            return Lost(f"a call did not return within {self.limit_s} s and was ended")
+        return Lost(f"no process for it can be started ({error})")
 
     def stop(self):
         pool, self.pool = self.pool, None

@@ -7,7 +7,7 @@ import time
 from .outbox import Refused
 from .report import say
 
-FULL_S = 60  # that the backlog is full is reported again when it wasn't for so long
+FULL_S = 60  # that the backlog is full is reported again when it wasn't for so long, or after a new connection
 
 
 class Clock:
@@ -68,7 +68,7 @@ def batches(outbox, args):
         clock = Clock(args.interval, args.rows, outbox.facts)
     except ValueError as error:
         raise Refused(str(error), 2) from None
-    made, full_at = 0, -FULL_S
+    made, full_at, connects = 0, -FULL_S, 0
     while not stopped and (not args.batches or made < args.batches):
         outbox.wait(clock.until_due_s(), lambda: stopped)
         if not args.interval:  # the pace is the sender's: one batch on its way, one ready
@@ -78,9 +78,9 @@ def batches(outbox, args):
         if stopped:
             return
         if not outbox.has_room(args.rows):
-            if time.monotonic() - full_at > FULL_S:
+            if time.monotonic() - full_at > FULL_S or connects != outbox.connects:
                 say(f"--backlog is full ({outbox.kept_rows:,} rows): no new rows until some are sent")
-            full_at = time.monotonic()
+            full_at, connects = time.monotonic(), outbox.connects
             clock.skip()
             outbox.wait(0.1, lambda: stopped)
             continue

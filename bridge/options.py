@@ -5,6 +5,7 @@ import contextlib
 import os
 import pathlib
 import re
+import signal
 import ssl
 import sys
 
@@ -28,8 +29,18 @@ class Parser(argparse.ArgumentParser):
 
 
 @contextlib.contextmanager
-def needs(install=INSTALL):
-    """Around imports of packages: one that is missing is reported in one line, without a traceback."""
+def needs(install=INSTALL, last_line=""):
+    """Around imports of packages: one that is missing is reported in one line, without a traceback.
+
+    From here on a signal ends the script with status 0, after its last line, until something else is done about it.
+    """
+
+    def stop(*_):
+        os.write(1, last_line.encode())
+        os._exit(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
         yield
     except ImportError as error:

@@ -59,7 +59,7 @@ class Outbox:
         self.name, self.hide = name, hide
         self.child, self.changed = Child(), threading.Condition()
         self.kept, self.kept_rows = collections.deque(), 0
-        self.batches = self.rows = self.retries = self.dropped_rows = 0
+        self.batches = self.rows = self.retries = self.dropped_rows = self.connects = 0
         self.facts = self.failure = None
         self.connected = self.waiting = self.closed = False
         self.at_once, self.in_hand = ROWS_AT_ONCE, 0
@@ -165,29 +165,24 @@ class Outbox:
         starts = range(0, rows, ROWS_AT_ONCE)
         return count, [{name: merged[name][k : k + ROWS_AT_ONCE] for name in merged} for k in starts]
 
-    def call(self, function, *arguments):
-        try:
-            return self.child.submit(function, *arguments).result()
-        except Exception as error:
-            raise self.child.explained(error) from None
-
     def open(self):
         if self.once:
-            _, failure = self.call(_call, *self.once)
+            _, failure = self.child.result(_call, *self.once)
             if failure:
                 return failure
             self.once = None
-        facts, failure = self.call(_open, self.connect, self.arguments)
+        facts, failure = self.child.result(_open, self.connect, self.arguments)
         if failure is None:
             if self.waiting:
                 say(f"connected to {self.server}, {self.kept_rows:,} kept rows to send")
             self.facts, self.connected, self.waiting = facts, True, False
+            self.connects += 1
         return failure
 
     def send(self, count, parts):
         self.in_hand = count
         for k in range(0, len(parts), PARTS_AT_ONCE):  # a call must end within the child's limit
-            _, failure = self.call(_send, self.insert, parts[k : k + PARTS_AT_ONCE])
+            _, failure = self.child.result(_send, self.insert, parts[k : k + PARTS_AT_ONCE])
             if failure:
                 return failure
         self.batches += count
@@ -255,4 +250,6 @@ def _open(connect, arguments):
 
 
 def _send(insert, parts):
+    if _handle is None:
+        return None, "its process was replaced while it was idle"
     return _call(lambda: [insert(_handle, part) for part in parts] and None, ())

@@ -14,7 +14,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # the project's folder, where bridge/ is
 from bridge import options
 
-with options.needs("run ./run.sh once, then `source venv/bin/activate`"):
+with options.needs("run ./run.sh once, then `source venv/bin/activate`", "sent 0 rows in 0 batches\n"):
     import numpy as np
     import pyarrow as pa
 
