@@ -1,6 +1,10 @@
 """Which seconds hold more rows, or fewer, than were shown: by comparing counts, by hour first and then by second."""
 
+import collections
+
 from .shown import HOUR
+
+SWEPT_HOURS = 3  # the newest
 
 
 class Comparison:
@@ -15,14 +19,23 @@ class Comparison:
         self.more = {}  # second: (stored, how many of them were not shown)
         self.fewer = {}  # second: stored
         self.left = {}  # hour: rows whose second is not known, and that were not found stored yet
+        self.parts = collections.Counter()  # hour: how many parts of it were compared
 
     async def run(self, sweep):
-        """Fills more, fewer and hours; sweep: look at the newest hours by second, even if their counts are right."""
+        """Fills more, fewer and left; sweep: look at the newest hours by second, even if their counts are right."""
         first, end = self.live
         for bounds in ((None, first), (end, None)):
-            expected = self.expected(*bounds)
-            if sweep or await self.source.count(*bounds) != sum(expected.values()):
-                await self.compare_hours(bounds, expected, sweep)
+            expected, differ = self.expected(*bounds), set()
+            if await self.source.count(*bounds) != sum(expected.values()):
+                stored = await self.source.counts(HOUR, *bounds)
+                differ = {hour for hour in stored | expected if stored.get(hour, 0) != expected.get(hour, 0)}
+            if sweep:  # an hour's count is right, too, when one row came late and another is gone
+                differ |= set(sorted({second // HOUR for second in self.shown.seconds}, reverse=True)[:SWEPT_HOURS])
+            for hour in sorted(differ, reverse=True):
+                begin = max(hour * HOUR, bounds[0] if bounds[0] is not None else hour * HOUR)
+                until = min((hour + 1) * HOUR, bounds[1] if bounds[1] is not None else (hour + 1) * HOUR)
+                if begin < until:
+                    await self.compare_seconds(hour, begin, until)
 
     def expected(self, first=None, end=None):
         """{hour: rows expected in it with first <= second < end}; one of both is None."""
@@ -40,20 +53,6 @@ class Comparison:
                 hours[hour] = rows
         return hours
 
-    async def compare_hours(self, bounds, expected, sweep):
-        stored = await self.source.counts(HOUR, *bounds)
-        differ = {hour for hour in stored | expected if stored.get(hour, 0) != expected.get(hour, 0)}
-        if sweep:  # an hour's count is right, too, when one row came late and another is gone
-            differ |= set(sorted({second // HOUR for second in self.shown.seconds}, reverse=True)[:3])
-        for hour in sorted(differ, reverse=True):
-            first, end = hour * HOUR, (hour + 1) * HOUR
-            if bounds[0] is not None:
-                first = max(first, bounds[0])
-            if bounds[1] is not None:
-                end = min(end, bounds[1])
-            if first < end:
-                await self.compare_seconds(hour, first, end)
-
     async def compare_seconds(self, hour, first, end):
         shown = self.shown
         known = {second: rows for second in range(first, end) if (rows := shown.expected(second))}
@@ -69,7 +68,10 @@ class Comparison:
             elif rows < expected:
                 self.fewer[second] = rows
         self.left[hour] = left
+        self.parts[hour] += 1
 
     def hours(self):
         """{hour: how many rows more, or fewer, are stored}, of those whose seconds are not known."""
-        return {hour: -left for hour, left in self.left.items() if left}
+        first, end = self.live
+        both = {first // HOUR} & {end // HOUR}  # the live seconds part it in two
+        return {hour: -left for hour, left in self.left.items() if left and self.parts[hour] == 1 + (hour in both)}
