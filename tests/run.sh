@@ -12,7 +12,7 @@ usage: tests/run.sh [--quick] [pytest arguments]
     tests/run.sh -k native -n 0           one subject, one test at a time
 
 Environment: TDENGINE_DSN      run the tests that make sense there against this TDengine, in databases of their own
-             PYTEST_PROCESSES  how many tests run at once (default: 6, which mostly wait, or one a core if there are more)
+             PYTEST_PROCESSES  how many tests run at once (default: one more than there are cores)
 TEXT
 }
 
@@ -100,7 +100,7 @@ main() {
     install_program nginx-light "the test of deploy/nginx.conf is skipped" nginx || true
     install_node
     check_style
-    processes=$($python -c 'import os; print(max(6, os.cpu_count() or 1))')
+    processes=$($python -c 'import os; print((os.cpu_count() or 1) + 1)')
     status=0
     $python -m pytest -n "${PYTEST_PROCESSES:-$processes}" --dist loadgroup "$@" || status=$?
     [ "$status" = 1 ] || exit "$status"
