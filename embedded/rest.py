@@ -83,4 +83,8 @@ class RestHandler(tornado.web.RequestHandler):
             raise TDengineError(NO_SQL, "no sql input")
         check_user(self.users, user, password)
         session = Session(self.storage, database if database in self.storage.databases else None)
-        return json.dumps(answer_to(session.execute(sql)), separators=(",", ":"))
+        answer = answer_to(session.execute(sql))
+        try:
+            return json.dumps(answer, separators=(",", ":"), allow_nan=False)
+        except ValueError:
+            return ""  # as taosAdapter, whose JSON can't hold NaN and infinity either

@@ -13,7 +13,7 @@ from .types import BOOL, BY_DUCK, CASTS, NCHAR, TIMESTAMP, UNITS_PER_S, VARBINAR
 
 AGGREGATES = {"count", "sum", "avg", "min", "max"}
 CLAUSES = ("from", "where", "interval", "group", "order", "limit", "as", "asc", "desc")
-WORDS = ("and", "or", "not", "is", "null", "in", "between", "true", "false")
+WORDS = ("and", "or", "not", "is", "null", "in", "between", "true", "false", "case", "when", "then", "else", "end")
 SIGNS = ("=", "<>", "!=", "<", "<=", ">", ">=", "(", ")", ",")
 DEEPEST, LONGEST = 50, 4096  # parentheses in each other; words of an expression, elements of a list
 ROWS_PER_BLOCK = 4096

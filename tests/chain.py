@@ -138,6 +138,7 @@ class Chain:
     """Starts producers, servers and viewers on a Database; all are ended at the end of the `with` block."""
 
     source = "poll"  # how servers get their rows
+    has_workers = True  # processes of their own for what calls taosws
 
     def __init__(self, database, folder, dsn=None):
         self.database, self.folder, self.dsn = database, folder, dsn or database.dsn

@@ -20,6 +20,7 @@ def skip_without_node():
 class NodeChain(Chain):
     """Polls only: --source subscribe is the Python server's."""
 
+    has_workers = False
     environment = sys.prefix  # where Perspective's browser files are looked for
 
     def run(self, name, *args, dsn=None):

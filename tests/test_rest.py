@@ -7,6 +7,7 @@ import urllib.parse
 import urllib.request
 
 import pytest
+from helpers import python
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def ask(database):
         data = text.replace(b"{db}", database.name.encode()) if method == "POST" else None
         try:
             with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=20) as reply:
-                return reply.status, json.loads(reply.read())
+                return reply.status, json.loads(reply.read() or "null")
         except urllib.error.HTTPError as error:
             text = error.read()
             return error.code, json.loads(text) if text.startswith(b"{") else None
@@ -53,6 +54,23 @@ def test_rows_with_their_columns(ask):
 
 def test_timestamps_as_numbers(ask):
     assert ask("SELECT CAST(ts AS BIGINT) FROM {db}.t LIMIT 1")[1]["data"] == [[1767225600123456]]
+
+
+BIND_INFINITY = """
+import sys, time, taosws
+statement = taosws.connect(sys.argv[1]).stmt2_statement()
+statement.prepare("INSERT INTO t (ts, f) VALUES (?, ?)")
+columns = [taosws.micros_timestamps_to_column([time.time_ns() // 1000]), taosws.floats_to_column([float("inf")])]
+statement.bind([taosws.stmt2_bind_param_view(None, None, columns)])
+print(statement.execute())
+"""
+
+
+def test_an_answer_is_empty_when_a_value_is_no_number(ask, database):
+    assert python("-c", BIND_INFINITY, f"{database.dsn}/{database.name}?read_timeout=10").stdout == "1\n"
+    assert ask("SELECT * FROM {db}.t") == (200, None)
+    guarded = ask("SELECT CASE WHEN f BETWEEN -3e38 AND 3e38 THEN f END FROM {db}.t")
+    assert [value for (value,) in guarded[1]["data"]] == [0.1, None, None]
 
 
 def test_the_database_comes_with_the_address_and_use_is_forgotten(ask):

@@ -217,7 +217,7 @@ def test_the_death_of_a_service_ends_all(demo, service, words):
     first, *rest = demo.errors(process)
     assert first == f"run.sh: {service} has ended with status 137; the end of .logs/{service}.log:"
     assert set(rest) <= set((demo.folder / f".logs/{service}.log").read_text().splitlines())
-    assert rest
+    assert rest or service.startswith("producer")  # which may have had nothing to say yet
 
 
 def test_a_service_that_hangs_does_not_delay_the_end(demo):

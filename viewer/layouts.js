@@ -140,11 +140,9 @@ async function change(client, name, { column, by }, filter) {
   const view = await table.view({ group_by: [by], columns: [column], aggregates: { [column]: "first" }, filter });
   const [, ...groups] = await view.to_json(); // the first one is the total
   await view.delete();
-  const first = groups.reduce(
-    (others, { __ROW_PATH__: [group], [column]: value }) => `if ("${by}" == '${group}', ${value}, ${others})`,
-    `"${column}"`,
-  );
-  return `("${column}" / ${first} - 1) * 100`;
+  const cases = groups.map(({ __ROW_PATH__: [group], [column]: value }) => `case "${by}" == '${group}' : ${value};`);
+  const first = `switch { ${cases.join(" ")} default : "${column}"; }`;
+  return `("${column}" / (${first}) - 1) * 100`;
 }
 
 /** A layout {table, layout, only} of a table of /healthz as the viewer restores it; all that it does not name is reset. */

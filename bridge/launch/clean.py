@@ -17,9 +17,10 @@ STAYS = """Rows in a TDengine or ClickHouse of yours stay. To remove those, too:
 
 
 def found():
-    """What is there of the demo's own; an environment only when install.sh has made it."""
+    """What is there of the demo's own; an environment only when install.sh has made it, and here."""
     paths = [ROOT / name for name in OWN]
-    paths += [folder / "venv" for folder in (ROOT, ROOT / "clickhouse") if install.stamp(folder) is not None]
+    folders = [folder for folder in (ROOT, ROOT / "clickhouse") if install.stamp(folder) is not None]
+    paths += [folder / "venv" for folder in folders if not (folder / "venv").is_symlink()]
     paths += [path for path in ROOT.rglob("__pycache__") if not {"venv", "node_modules"} & set(path.parts)]
     return [path for path in paths if path.exists() or path.is_symlink()]
 

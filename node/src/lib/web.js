@@ -90,6 +90,10 @@ class Web {
 
   async sendPage(request, response, parameters) {
     const server = parameters.get("server") ?? "";
+    if (/[^\0-\x7f]/.test(server)) {
+      fail(response, 400);
+      return;
+    }
     const page = await fs.promises.readFile(path.join(ROOT, "prsp-viewer.html"));
     const policy = policyOf(page, [request.headers.host ?? "", server]);
     send(response, 200, page, "text/html; charset=utf-8", { "Content-Security-Policy": policy });
