@@ -129,7 +129,7 @@ class Feed:
         self.counters.missed(values=unshown)
         self.counters.note = None
         newest_s = lag_s = None
-        times = rows.column(self.shown.key[0]).cast(pa.int64()).to_numpy()
+        times = rows.column(shown.key[0]).cast(pa.int64()).to_numpy()
         now = time.time() + self.offset_s
         near = times[times < (now + WINDOW_S) * self.source.units_per_s]
         if len(near):
@@ -143,32 +143,37 @@ class Feed:
     async def compare(self):
         """Finds, once, what the ticks did not: shows it, or counts it as missed; notices rows that are gone."""
         with self.reported():
-            if self.shown is None:
+            shown = self.shown
+            if shown is None:
                 return
             now, started = int(await self.clock()), time.monotonic()
-            comparison = Comparison(self.source, self.shown, (now - WINDOW_S, now + WINDOW_S + 1))
+            comparison = Comparison(self.source, shown, (now - WINDOW_S, now + WINDOW_S + 1))
             sweep = started - self.swept_at > SWEEP_S
             await comparison.run(sweep)
+            if shown is not self.shown:  # the table has changed meanwhile
+                return
             if sweep:  # rarely where it takes long
                 self.swept_at = started + 20 * (time.monotonic() - started)
             for hour, rows in comparison.hours().items():
-                self.shown.count_hour(hour, rows)
+                shown.count_hour(hour, rows)
                 self.counters.missed(max(rows, 0))
             await self.show_more(comparison)
-            await self.forget_fewer(comparison.fewer)
+            await self.forget_fewer(comparison.fewer, shown)
+            if shown is not self.shown:
+                return
             self.loading, self.counters.history = False, None
             self.succeeded()
 
     async def show_more(self, comparison):
         """Reads and shows the rows that were not shown, the newest that fit; all others are missed."""
-        room = self.limit - self.held if self.loading else 0 if self.full else self.limit
+        shown, room = self.shown, self.limit - self.held if self.loading else 0 if self.full else self.limit
         self.full, sizes, left = False, {}, {}
         for second in sorted(comparison.more, reverse=True):
             stored, more = comparison.more[second]
-            more = min(more, stored - self.shown.expected(second))  # a tick may have shown some meanwhile
+            more = min(more, stored - shown.expected(second))  # a tick may have shown some meanwhile
             if more <= 0:
                 continue
-            fit = min(more, max(room, 0)) if self.shown.is_readable(second) else 0
+            fit = min(more, max(room, 0)) if shown.is_readable(second) else 0
             room -= fit
             if fit:
                 sizes[second] = stored if fit == more else fit
@@ -181,15 +186,16 @@ class Feed:
             self.counters.history = {"loaded": 0, "of": sum(sizes.values())}
             LOG.info("%s: loading %s stored rows", self.source, sum(sizes.values()))
         for first, end, rows in ranges:
-            shown = self.shown
             found = await self.read(self.source, self.source.between(first, end), rows)
             if shown is not self.shown:
                 return
             await self.put(shown.unseen(found))
             if self.counters.history:
                 self.counters.history["loaded"] += rows
+        if shown is not self.shown:
+            return
         for second, rows in left.items():  # now: what is counted can't be told from what is new any more
-            self.shown.count(second, rows)
+            shown.count(second, rows)
             self.leave_out(second, rows)
 
     def leave_out(self, second, rows):
@@ -215,15 +221,16 @@ class Feed:
                 ranges.append((second, second + 1, sizes[second]))
         return ranges[-1:] + ranges[:-1]
 
-    async def forget_fewer(self, fewer):
+    async def forget_fewer(self, fewer, shown):
         """Rows that are gone, when a second comparison says so, too: a count may be a little behind what was pushed."""
-        shown = self.shown
         for second in [second for second in fewer if second in self.less][:1000]:
             stored = fewer[second]
             known = set(shown.seconds.get(second, ()))
             if known and stored:
                 found = await self.read(self.source, self.source.between(second, second + 1), self.limit)
-                if shown is not self.shown or found.num_rows == self.limit:
+                if shown is not self.shown:
+                    return
+                if found.num_rows == self.limit:
                     continue
                 known -= {key for _, key in shown.keys(found)}
             shown.remove(second, known)

@@ -34,7 +34,7 @@ SCENE_S = 90  # bound of one attack; most take a second
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Rows flow into the table at site.port."""
-    with engine_site(tmp_path_factory.mktemp("site")) as site:
+    with engine_site(tmp_path_factory.mktemp("site"), "--full", 1000) as site:
         yield site
         assert site.process.alive(), site.log()
         assert "Traceback" not in site.log(), site.log()[-3000:]
@@ -84,7 +84,7 @@ def test_a_viewer_that_does_not_read_is_dropped_before_its_backlog_grows_and_oth
                 frame(requests.reply(1, TABLE, "table_make_view", pb.MakeView(view_id="view").SerializeToString()))
             )
             await asyncio.to_thread(slow.send, frame(requests.reply(2, "view", "view_to_arrow", b"")) * 3000)
-            while refusals(site) == before:  # bound: SCENE_S
+            while refusals(site) == before:  # after 32 of 150 MB; bound: SCENE_S
                 await asyncio.sleep(0.1)
         assert "slow" in site.health()["refused"]
         assert resident_mb(pid) < memory + 4 * MAX_UNSENT / 2**20
