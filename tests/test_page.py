@@ -54,7 +54,7 @@ def charts_site(kind, folder, trouble, within_s):
     database = Database(folder)
     try:
         with kind(database, folder) as chain:
-            server = chain.server("--dataset", "all", "--port", DEFAULT_PORT, limit=5000)
+            server = chain.server("--dataset", "all", "--port", DEFAULT_PORT, limit=20_000)
             for dataset in ("stocks", "meters"):
                 chain.producer("--dataset", dataset, "--interval", "500", "--rows", "250")
             chain.address = f"http://127.0.0.1:{chain.port}/"
@@ -79,7 +79,7 @@ def chain(database, tmp_path):
         yield chain
 
 
-def serve(chain, *args, limit=5000, **kwargs):
+def serve(chain, *args, limit=20_000, **kwargs):
     """Starts a server on the chain's port, the same one each time; returns the Process."""
     chain.port = chain.port or free_port()
     chain.address = f"http://127.0.0.1:{chain.port}/"
@@ -108,6 +108,7 @@ def test_the_first_view_is_the_grouped_grid_and_its_numbers_change(browser, site
         assert page.hosts_asked() == {f"127.0.0.1:{site.port}"}
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("table", LAYOUTS)
 def test_every_layout_is_drawn(browser, site, table):
     with Page(browser, f"{site.address}?table={table}", *SIZES[0]) as page:
