@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from .columns import ROW, UNSHOWN, perspective_type, to_ipc
 from .health import Counters
-from .late import Comparison
+from .late import Comparison, ranges_of
 from .shown import HOUR, Shown
 
 LOG = logging.getLogger("feed")
@@ -157,35 +157,26 @@ class Feed:
             for hour, rows in comparison.hours().items():
                 shown.count_hour(hour, rows)
                 self.counters.missed(max(rows, 0))
-            await self.show_more(comparison)
+            await self.show_more(comparison, shown)
+            if shown is not self.shown:
+                return
             await self.forget_fewer(comparison.fewer, shown)
             if shown is not self.shown:
                 return
             self.loading, self.counters.history = False, None
             self.succeeded()
 
-    async def show_more(self, comparison):
+    async def show_more(self, comparison, shown):
         """Reads and shows the rows that were not shown, the newest that fit; all others are missed."""
-        shown, room = self.shown, self.limit - self.held if self.loading else 0 if self.full else self.limit
-        self.full, sizes, left = False, {}, {}
-        for second in sorted(comparison.more, reverse=True):
-            stored, more = comparison.more[second]
-            more = min(more, stored - shown.expected(second))  # a tick may have shown some meanwhile
-            if more <= 0:
-                continue
-            fit = min(more, max(room, 0)) if shown.is_readable(second) else 0
-            room -= fit
-            if fit:
-                sizes[second] = stored if fit == more else fit
-            if fit < more:
-                left[second] = more - fit
-        if sizes and any(second >= self.began for second in sizes):
+        room = self.limit - self.held if self.loading else 0 if self.full else self.limit
+        self.full = False
+        sizes, left = comparison.fit(room)
+        if any(second >= self.began for second in sizes):
             self.late_at = time.monotonic()
-        ranges = self.ranges(sizes)
         if self.loading and sum(sizes.values()) > self.limit // 10:
             self.counters.history = {"loaded": 0, "of": sum(sizes.values())}
             LOG.info("%s: loading %s stored rows", self.source, sum(sizes.values()))
-        for first, end, rows in ranges:
+        for first, end, rows in ranges_of(sizes, CELLS_AT_ONCE // len(self.source.columns)):
             found = await self.read(self.source, self.source.between(first, end), rows)
             if shown is not self.shown:
                 return
@@ -204,22 +195,6 @@ class Feed:
             self.counters.missed(rows)
         elif self.resumed:
             self.counters.rows += rows  # shown before the engine was replaced
-
-    def ranges(self, sizes):
-        """[(first, end, rows)]: seconds that are read together, oldest first, but the newest of all at the beginning.
-
-        A Perspective table drops what was put into it first: so the past goes in from old to new, and only the rows
-        that make the page show something at once come before.
-        """
-        most = max(CELLS_AT_ONCE // len(self.source.columns), 1000)
-        ranges = []
-        for second in sorted(sizes):
-            if ranges and ranges[-1][1] == second and ranges[-1][2] + sizes[second] <= most:
-                first, _, rows = ranges.pop()
-                ranges.append((first, second + 1, rows + sizes[second]))
-            else:
-                ranges.append((second, second + 1, sizes[second]))
-        return ranges[-1:] + ranges[:-1]
 
     async def forget_fewer(self, fewer, shown):
         """Rows that are gone, when a second comparison says so, too: a count may be a little behind what was pushed."""

@@ -75,3 +75,35 @@ class Comparison:
         first, end = self.live
         both = {first // HOUR} & {end // HOUR}  # the live seconds part it in two
         return {hour: -left for hour, left in self.left.items() if left and self.parts[hour] == 1 + (hour in both)}
+
+    def fit(self, room):
+        """({second: rows to be read}, of those that were not shown the newest `room`; {second: others})."""
+        sizes, left = {}, {}
+        for second in sorted(self.more, reverse=True):
+            stored, more = self.more[second]
+            more = min(more, stored - self.shown.expected(second))  # a tick may have shown some meanwhile
+            if more <= 0:
+                continue
+            fit = min(more, max(room, 0)) if self.shown.is_readable(second) else 0
+            room -= fit
+            if fit:
+                sizes[second] = stored if fit == more else fit
+            if fit < more:
+                left[second] = more - fit
+        return sizes, left
+
+
+def ranges_of(sizes, most):
+    """[(first, end, rows)] of {second: rows}: seconds that are read together, `most` rows at once or 1,000.
+
+    Oldest first, but the newest of all at the beginning: a Perspective table drops what was put into it first, so the
+    past goes in from old to new, and only the rows that make the page show something at once come before.
+    """
+    ranges = []
+    for second in sorted(sizes):
+        if ranges and ranges[-1][1] == second and ranges[-1][2] + sizes[second] <= max(most, 1000):
+            first, _, rows = ranges.pop()
+            ranges.append((first, second + 1, rows + sizes[second]))
+        else:
+            ranges.append((second, second + 1, sizes[second]))
+    return ranges[-1:] + ranges[:-1]

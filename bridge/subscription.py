@@ -64,7 +64,7 @@ class SubscribedFeed(Feed):
             self.topic_anew = True
             self.unsubscribe("the table has changed")
 
-    async def show_more(self, comparison):
+    async def show_more(self, comparison, shown):
         """What was stored but not pushed: shown, and the consumer is replaced when it brings nothing."""
         found = sum(more for _, more in comparison.more.values())
         if self.caught_up and not self.loading:
@@ -75,7 +75,7 @@ class SubscribedFeed(Feed):
                 # a topic stays with the table that it was made on, which may have been dropped and made again
                 self.topic_anew = not self.pushed_at
                 self.unsubscribe("it missed rows")
-        await super().show_more(comparison)
+        await super().show_more(comparison, shown)
 
     def subscribe(self):
         context = multiprocessing.get_context("spawn")

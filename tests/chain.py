@@ -138,6 +138,7 @@ class Chain:
     """Starts producers, servers and viewers on a Database; all are ended at the end of the `with` block."""
 
     source = "poll"  # how servers get their rows
+    script = "producer.py"  # which fills the tables
     has_workers = True  # processes of their own for what calls taosws
 
     def __init__(self, database, folder, dsn=None):
@@ -157,7 +158,7 @@ class Chain:
         return process
 
     def producer(self, *args, dsn=None):
-        return self.run("producer", ROOT / "producer.py", "--database", self.database.name, *args, dsn=dsn)
+        return self.run("producer", ROOT / self.script, "--database", self.database.name, *args, dsn=dsn)
 
     def server(self, *args, limit=100_000, dsn=None):
         """The limit holds all rows of a test, so that none has to be left out."""

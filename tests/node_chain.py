@@ -20,6 +20,7 @@ def skip_without_node():
 class NodeChain(Chain):
     """Polls only: --source subscribe is the Python server's."""
 
+    script = "producer.js"
     has_workers = False
     environment = sys.prefix  # where Perspective's browser files are looked for
 
@@ -32,7 +33,7 @@ class NodeChain(Chain):
         return process
 
     def producer(self, *args, dsn=None):
-        return self.run("producer", NODE / "src/producer.js", "--database", self.database.name, *args, dsn=dsn)
+        return self.run("producer", NODE / "src" / self.script, "--database", self.database.name, *args, dsn=dsn)
 
     def serve(self, *args, dsn=None):
         process = self.run("server", NODE / "src/server.js", *args, dsn=dsn)

@@ -1,4 +1,4 @@
-"""Descriptors, memory and disks that are used up: the scripts go on, and end cleanly."""
+"""Descriptors and disks that are used up: the scripts go on, and end cleanly."""
 
 import os
 import pathlib
@@ -9,10 +9,9 @@ import sys
 import time
 
 import pytest
-from chain import SOURCES, Chain, assert_each_row_shown_once, children, stop_producers, workers
+from chain import SOURCES, Chain, assert_each_row_shown_once, children, stop_producers
 from helpers import ROOT, Process, free_port, health, wait_until
-
-SLOW = ["--rows", "50"]
+from test_faults import SLOW, the_worker
 
 
 @pytest.fixture
@@ -34,10 +33,6 @@ def serve(chain, shell):
     server = run(chain, shell, "perspective_server.py", "--port", chain.port, "--limit", 100_000)
     wait_until(lambda: health(chain.port), 40, server.log)
     return server
-
-
-def the_worker(process):
-    return wait_until(lambda: workers(process.pid), 20, process.log)[0]
 
 
 def child_of(server):

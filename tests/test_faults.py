@@ -286,7 +286,7 @@ def test_table_or_database_dropped_while_running(chain, what):
     chain.wait_for_rows(400, 20)
     stop_producers(producer)
     chain.database.query(f"DROP {what}")
-    wait_until(lambda: chain.health()["status"] == "waiting", 20, server.log)
+    wait_until(lambda: chain.health()["status"] == "waiting", 10, server.log)
     no = "TDengine has no " + what.split()[0].lower()
     wait_until(lambda: no in chain.table()["error"], 20, server.log)
     again = chain.producer(*SLOW)

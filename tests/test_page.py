@@ -363,7 +363,7 @@ def test_a_page_that_was_opened_before_the_server_goes_on_by_itself(browser, cha
         serve(chain, "--prefix", "/demo")  # not there
         page.open(f"http://127.0.0.1:{chain.port}/demo/")
         page.errors.clear()  # of looking at another path
-        page.wait_for("waiting", "start producer")
+        page.wait_for("waiting", f"start {chain.script}")
         chain.producer()
         page.wait_for("live")
         page.wait_for_changing_cells()
@@ -429,7 +429,7 @@ def test_pages_that_were_opened_before_the_first_row_fill(browser, chain):
     pages = [Page(browser, f"{chain.address}?layout={each}", width=640, height=360) for each in layouts]
     try:
         for page in pages:
-            page.wait_for("waiting", "start producer")
+            page.wait_for("waiting", f"start {chain.script}")
         chain.producer()
         for page in pages:
             page.wait_for("live")

@@ -83,7 +83,7 @@ const hex = (text) => Buffer.from(text).toString("hex");
 for (const [type, kind, given, expected] of [
   ["BIGINT", "integer", ["9007199254740993", 5, null], [9007199254740993n, 5n, null]],
   ["BIGINT UNSIGNED", "integer", ["18446744073709551615"], [18446744073709551615n]],
-  ["INT UNSIGNED", "integer", [4294967295, null], [4294967295, null]],
+  ["INT UNSIGNED", "integer", [4294967295, null], [4294967295n, null]],
   ["BOOL", "boolean", [true, false, null], [true, false, null]],
   ["DECIMAL(20, 4)", "float", ["12.3456", null], [12.3456, null]],
   ["NCHAR(20)", "string", ["größe", "", null], ["größe", "", null]],

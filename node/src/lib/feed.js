@@ -155,6 +155,7 @@ export class Feed {
       await this.showMore(comparison, shown);
       if (shown !== this.shown) return;
       await this.forgetFewer(comparison.fewer, shown);
+      if (shown !== this.shown) return;
       this.isLoading = false;
       this.counters.history = null;
       this.succeeded();
@@ -180,6 +181,7 @@ export class Feed {
       await this.put(shown.unseen(found.filter(({ second }) => !forgotten.has(second))), shown);
       if (this.counters.history) this.counters.history.loaded += size;
     }
+    if (shown !== this.shown) return;
     for (const [second, rows] of left) {
       shown.count(second, rows);
       this.leaveOut(second, rows);
