@@ -191,7 +191,7 @@ class Feed:
 
     def leave_out(self, second, rows):
         """Rows that don't fit the limit: missed, unless they are older than this server and so just not wanted."""
-        if second >= self.began or not self.loading:
+        if second >= self.began + WINDOW_S or not self.loading:
             self.counters.missed(rows)
         elif self.resumed:
             self.counters.rows += rows  # shown before the engine was replaced

@@ -190,7 +190,7 @@ export class Feed {
 
   /** Rows that don't fit the limit: missed, unless they are older than this server and so just not wanted. */
   leaveOut(second, rows) {
-    if (second >= this.began || !this.isLoading) this.counters.missed({ rows });
+    if (second >= this.began + WINDOW_S || !this.isLoading) this.counters.missed({ rows });
     else if (this.isResumed) this.counters.rows += rows; // shown before the engine was replaced
   }
 
