@@ -17,6 +17,7 @@ import pebble
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 START_S, SLACK_S = 20, 2  # for a process to start; for one that has been there to begin with a call
+pebble.CONSTS.sleep_unit = 0.5  # how often its threads look whether a process has died: each look costs
 pebble.CONSTS.term_timeout = 1  # between SIGTERM, which ends a hung call at once, and SIGKILL, for a frozen process
 
 

@@ -89,7 +89,8 @@ class Feed:
         """Where the rows to be shown begin, and what is stored before that: those are not to be shown."""
         await self.source.describe()
         self.described_at = time.monotonic()
-        now = await self.clock()
+        now = await self.source.now()
+        self.offset_s = now - time.time()
         self.began = int(now - WINDOW_S - (time.monotonic() - self.made_at))  # since then rows have been waited for
         if self.start is None:
             self.start = self.began - self.history_s
@@ -105,11 +106,6 @@ class Feed:
         if not before:
             self.counters.note = f"{self.source} has no rows yet"
 
-    async def clock(self):
-        now = await self.source.now()
-        self.offset_s = now - time.time()
-        return now
-
     async def put(self, rows):
         """Shows rows that are not shown yet, oldest first; when that fails they don't count as shown."""
         if not rows.num_rows:
@@ -120,12 +116,13 @@ class Feed:
         async with self.turn:
             if shown is not self.shown:  # the table has changed meanwhile
                 return
+            held, self.held = self.held, min(self.held + rows.num_rows, self.limit)  # the past must not take their place
             try:
                 await self.show(to_ipc(rows.drop_columns(extra)))
             except BaseException:
                 shown.withdraw(rows)
+                self.held = held
                 raise
-        self.held = min(self.held + rows.num_rows, self.limit)
         self.counters.missed(values=unshown)
         self.counters.note = None
         newest_s = lag_s = None
@@ -146,10 +143,11 @@ class Feed:
             shown = self.shown
             if shown is None:
                 return
-            now, started = int(await self.clock()), time.monotonic()
+            now, started = int(time.time() + self.offset_s), time.monotonic()
             comparison = Comparison(self.source, shown, (now - WINDOW_S, now + WINDOW_S + 1))
             sweep = started - self.swept_at > SWEEP_S
             await comparison.run(sweep)
+            self.offset_s = comparison.offset_s
             if shown is not self.shown:  # the table has changed meanwhile
                 return
             if sweep:  # rarely where it takes long

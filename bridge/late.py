@@ -1,6 +1,7 @@
 """Which seconds hold more rows, or fewer, than were shown: by comparing counts, by hour first and then by second."""
 
 import collections
+import time
 
 from .shown import HOUR
 
@@ -19,14 +20,22 @@ class Comparison:
         self.more = {}  # second: (stored, how many of them were not shown)
         self.fewer = {}  # second: stored
         self.left = {}  # hour: rows whose second is not known, and that were not found stored yet
+        self.offset_s = None  # the database's clock minus ours
         self.parts = collections.Counter()  # hour: how many parts of it were compared
 
     async def run(self, sweep):
-        """Fills more, fewer and left; sweep: look at the newest hours by second, even if their counts are right."""
+        """Fills what was set above; sweep: look at the newest hours by second, even if their counts are right."""
         first, end = self.live
-        for bounds in ((None, first), (end, None)):
-            expected, differ = self.expected(*bounds), set()
-            if await self.source.count(*bounds) != sum(expected.values()):
+        sides = ((None, first), (end, None))
+        hours = [self.expected(*bounds) for bounds in sides]
+        now, *rows = await self.source.glance(first, end)
+        self.offset_s = now - time.time()
+        for bounds, expected, found in zip(sides, hours, rows, strict=True):
+            if not found and not expected:
+                self.parts[(end if bounds[0] else first) // HOUR] += 1
+                continue
+            differ = set()
+            if found != sum(expected.values()):
                 stored = await self.source.counts(HOUR, *bounds)
                 differ = {hour for hour in stored | expected if stored.get(hour, 0) != expected.get(hour, 0)}
             if sweep:  # an hour's count is right, too, when one row came late and another is gone

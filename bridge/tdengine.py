@@ -12,6 +12,7 @@ from .child import Child, Lost
 
 ROWS_AT_ONCE = 4096  # TDengine's block
 TRANSPORT = ("0xE0", "0xe0")  # taosws' own codes: no connection, no reply; all others are TDengine's answers
+NOW = "SELECT CAST(NOW() AS BIGINT)"  # of no table: in milliseconds
 WAITING = ("0x0388", "0x2603", "0x0357", "0x0351")  # no such database or table, no access
 
 
@@ -46,13 +47,18 @@ class Reader:
 
         Bound: the child's 8 s for a call that hangs, before that the DSN's read_timeout for a reply.
         """
+        (result,) = await self.queries(sql, columns=columns)
+        return result if columns is None else pa.ipc.open_stream(result).read_all()
+
+    async def queries(self, *sqls, columns=None):
+        """The results of several, in one call of the child: waking it costs more than a small query does."""
         try:
-            result, failure = await self.child.call(_query, self.dsn.url, sql, columns)
+            results, failure = await self.child.call(_query, self.dsn.url, sqls, columns)
         except Lost as lost:
             raise Error(str(lost)) from None
         if failure:
             raise Error(self.dsn.hide(failure))
-        return result if columns is None else pa.ipc.open_stream(result).read_all()
+        return results
 
     def close(self):
         self.child.close()
@@ -78,15 +84,15 @@ class Table:
 
     async def describe(self):
         """Reads columns, key and precision; True when they differ from before. Error when there is no such table."""
-        described = await self.reader.query(f"DESCRIBE {self.name}")
         of = f"FROM information_schema.{{}} WHERE db_name = {col.literal(self.database)} AND {{}} = "
         of += col.literal(self.table)
-        created = await self.reader.query(f"SELECT create_time {of.format('ins_stables', 'stable_name')}")
-        supertable = bool(created)
-        if not supertable:
-            created = await self.reader.query(f"SELECT create_time {of.format('ins_tables', 'table_name')}")
-        named = f"FROM information_schema.ins_databases WHERE name = {col.literal(self.database)}"
-        precisions = await self.reader.query(f"SELECT `precision` {named}")
+        described, supertables, tables, precisions = await self.reader.queries(
+            f"DESCRIBE {self.name}",
+            f"SELECT create_time {of.format('ins_stables', 'stable_name')}",
+            f"SELECT create_time {of.format('ins_tables', 'table_name')}",
+            f"SELECT `precision` FROM information_schema.ins_databases WHERE name = {col.literal(self.database)}",
+        )
+        supertable, created = bool(supertables), supertables or tables
         if not precisions or not created:
             raise Error(f"[0x2603] {self} was dropped while it was described")
         precision = precisions[0][0]
@@ -108,7 +114,7 @@ class Table:
 
     async def now(self):
         """The database's clock in seconds."""
-        ((now,),) = await self.reader.query("SELECT CAST(NOW() AS BIGINT)")  # of no table: in milliseconds
+        ((now,),) = await self.reader.query(NOW)
         return now / 1000
 
     def within(self, first=None, end=None):
@@ -120,10 +126,12 @@ class Table:
         """A condition: first <= time < end, both whole seconds or None."""
         return self.within(*(at if at is None else int(at) * self.units_per_s for at in (first, end)))
 
-    async def count(self, first=None, end=None):
-        """How many rows are stored with first <= time < end."""
-        found = await self.reader.query(f"SELECT COUNT(*) FROM {self.name} WHERE {self.between(first, end)}")
-        return found[0][0] if found else 0
+    async def glance(self, first, end):
+        """(the database's clock in seconds, rows with a time before `first`, rows from `end` on)."""
+        outside = self.between(end=first), self.between(first=end)
+        counts = [f"SELECT COUNT(*) FROM {self.name} WHERE {condition}" for condition in outside]
+        ((now,),), *found = await self.reader.queries(NOW, *counts)
+        return now / 1000, *(rows[0][0] if rows else 0 for rows in found)
 
     async def counts(self, step, first=None, end=None):
         """{k: rows stored with k * step <= time < (k + 1) * step}, for those with any."""
@@ -161,17 +169,16 @@ def split_name(text, database=None):
 _connection = None  # the child's, for all its queries
 
 
-def _query(url, sql, columns):
-    """(rows or Arrow bytes, None), or (None, what failed). A connection that failed once is never used again."""
+def _query(url, sqls, columns):
+    """(rows or Arrow bytes of each, None), or (None, what failed). A connection that failed is never used again."""
     global _connection
     import taosws  # here, so that only the child loads it
 
     try:
         if _connection is None:
             _connection = taosws.connect(url)
-        result = _connection.query(sql)
-        rows = list(result)
-        return (rows if columns is None else col.to_ipc(col.to_arrow(rows, columns))), None
+        results = [list(_connection.query(sql)) for sql in sqls]
+        return results if columns is None else [col.to_ipc(col.to_arrow(rows, columns)) for rows in results], None
     except BaseException as error:  # taosws' PanicException is no Exception
         if not re.search("0x26|0x0388", str(error)):  # TDengine's answers that say nothing of the connection
             _connection = None

@@ -191,10 +191,12 @@ class Table:
         """A condition: first <= time < end, both whole seconds or None."""
         return self.within(*(at if at is None else int(at) * self.units_per_s for at in (first, end)))
 
-    async def count(self, first=None, end=None):
-        """How many rows are stored with first <= time < end."""
-        ((rows,),) = await self.reader.query(f"SELECT count() FROM {self.name} WHERE {self.between(first, end)}")
-        return rows
+    async def glance(self, first, end):
+        """(the database's clock in seconds, rows with a time before `first`, rows from `end` on)."""
+        counts = []
+        for condition in (self.between(end=first), self.between(first=end)):
+            counts += await self.reader.query(f"SELECT count() FROM {self.name} WHERE {condition}")
+        return await self.now(), *(rows for (rows,) in counts)
 
     async def counts(self, step, first=None, end=None):
         """{k: rows stored with k * step <= time < (k + 1) * step}, for those with any."""

@@ -55,8 +55,9 @@ class MemorySource:
         times, devices = zip(*keys, strict=True) if keys else ((), ())
         return pa.table({"ts": pa.array(times, pa.int64()).cast(pa.timestamp("ms")), "device": pa.array(devices)})
 
-    async def count(self, first=None, end=None):
-        return len(self.matching(*self.between(first, end)))
+    async def glance(self, first, end):
+        sides = self.between(end=first), self.between(first=end)
+        return self.clock, *(len(self.matching(*bounds)) for bounds in sides)
 
     async def counts(self, step, first=None, end=None):
         return collections.Counter(time // UNITS // step for time, _ in self.matching(*self.between(first, end)))

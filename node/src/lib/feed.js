@@ -110,16 +110,18 @@ export class Feed {
 
   async putNow(rows, shown) {
     if (!rows.length || shown !== this.shown) return; // or the table has changed meanwhile
+    const { held } = this;
     let values;
+    this.held = Math.min(held + rows.length, this.limit); // the past must not take their place
     try {
       const [arrow, unshown] = toArrow(rows, this.source.columns);
       values = unshown;
       await this.show(arrow);
     } catch (error) {
       shown.withdraw(rows);
+      this.held = held;
       throw error;
     }
-    this.held = Math.min(this.held + rows.length, this.limit);
     this.counters.missed({ values });
     this.counters.note = null;
     this.counters.arrived(rows.length, ...this.newestOf(rows));
