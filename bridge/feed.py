@@ -116,7 +116,7 @@ class Feed:
         async with self.turn:
             if shown is not self.shown:  # the table has changed meanwhile
                 return
-            held, self.held = self.held, min(self.held + rows.num_rows, self.limit)  # the past must not take their place
+            held, self.held = self.held, min(self.held + rows.num_rows, self.limit)  # or the past takes their place
             try:
                 await self.show(to_ipc(rows.drop_columns(extra)))
             except BaseException:

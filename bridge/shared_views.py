@@ -17,6 +17,7 @@ from .requests import Invalid
 from .session import Session
 
 AT_ONCE = 50  # viewers that hear of an update before others are answered
+FIRST_S = 0.004  # by which one viewer hears of it before: what it reads is then there for all
 MAX_ANSWERS = 100  # that are kept of one view
 MAX_UPDATE_S = 1.0  # no more views are made while an update takes longer
 BANNED = "The engine has crashed on this request: it is refused until the server is started anew."
@@ -62,6 +63,12 @@ class View:
         self.updates = {}  # body of the subscription (its mode): its number
 
 
+def send_to(subscribers, tail, most):
+    """Sends an event to the next ones, at most so many."""
+    for (viewer, number), entity in itertools.islice(subscribers, most):
+        viewer.send(requests.head(number, entity) + tail)
+
+
 class SharedViews:
     """All views of all viewers, by way of one session with the engine."""
 
@@ -76,16 +83,21 @@ class SharedViews:
         engine.after_update.append(self.delete_grown)
 
     def deliver(self, number, tail):
-        """An event of a subscription goes to all who have it."""
-        self.events.append((tail, iter(list(self.subscribers.get(number, {}).items()))))
+        """An event of a subscription goes to all who have it; one hears of it first, and asks for the others, too."""
+        subscribers = iter(list(self.subscribers.get(number, {}).items()))
+        send_to(subscribers, tail, 1)
+        if operator.length_hint(subscribers):
+            self.loop.call_later(FIRST_S, self.deliver_others, tail, subscribers)
+
+    def deliver_others(self, tail, subscribers):
+        self.events.append((tail, subscribers))
         if len(self.events) == 1:
             self.deliver_some()
 
     def deliver_some(self):
         """A few at a time: between them, the reads of those who got theirs are answered."""
         tail, subscribers = self.events[0]
-        for (viewer, number), entity in itertools.islice(subscribers, AT_ONCE):
-            viewer.send(requests.head(number, entity) + tail)
+        send_to(subscribers, tail, AT_ONCE)
         if operator.length_hint(subscribers) == 0:
             self.events.popleft()
         if self.events:
