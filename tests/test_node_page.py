@@ -1,21 +1,22 @@
 """prsp-viewer.html in a real Chromium, served by the Node server."""
 
 import pytest
-from browser import SHOWS_S, Page
+from browser import Page
 from helpers import Process, free_port, wait_until
 from node_chain import NODE, NodeChain, skip_without_node
-from test_page import (  # noqa: F401 (pytest runs them with this module's site and chain)
+from test_page import (  # noqa: F401 (pytest runs them with this site and chain)
+    DESKTOP,
+    LAYOUTS,
     browser,
     charts_site,
+    draw_layout,
     test_a_page_that_was_opened_before_the_server_goes_on_by_itself,
     test_a_server_that_has_enough_viewers_says_so,
-    test_editing_a_cell_harms_nobody,
-    test_every_chart_that_the_viewer_offers_is_drawn,
-    test_every_layout_is_drawn,
     test_exports_and_expressions,
     test_http_answers_and_what_it_refuses,
     test_metrics_are_prometheus_text,
     test_other_origins_read_what_they_may,
+    test_pages_that_were_opened_before_the_first_row_fill,
     test_perspective_comes_out_of_the_wheel_at_an_address_that_holds_the_version,
     test_the_first_view_is_the_grouped_grid_and_its_numbers_change,
 )
@@ -33,6 +34,14 @@ def site(tmp_path_factory):
 def chain(database, tmp_path):
     with NodeChain(database, tmp_path) as chain:
         yield chain
+
+
+def test_every_layout_of_stocks_is_drawn(browser, site):  # noqa: F811
+    with Page(browser, f"{site.address}?table=stock_values", *DESKTOP) as page:
+        page.wait_for("live")
+        for name, plugin in LAYOUTS["stock_values"].items():
+            draw_layout(page, name, plugin)
+        assert page.errors == []
 
 
 def test_without_the_python_package_viewer_and_grid_come_from_npm(browser, chain):  # noqa: F811
@@ -58,21 +67,3 @@ def test_the_page_that_npm_run_dev_serves(browser, site, tmp_path):  # noqa: F81
             assert page.hosts_asked() == {f"localhost:{port}", "localhost:8080"}
     finally:
         process.stop()
-
-
-def test_five_pages_that_were_opened_before_the_first_row_fill(browser, chain):  # noqa: F811
-    chain.server(limit=5000)
-    pages = [Page(browser, f"http://127.0.0.1:{chain.port}/") for _ in range(5)]
-    try:
-        for page in pages:
-            page.wait_for("waiting", "start producer.js")
-        chain.producer()
-        for page in pages:
-            page.wait_for("live")
-            wait_until(lambda page=page: page.config().get("table") == "stock_values", SHOWS_S, page.log)
-        pages[0].wait_for_changing_cells()
-        for page in pages:
-            assert page.errors == []
-    finally:
-        for page in pages:
-            page.context.close()

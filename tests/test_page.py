@@ -27,7 +27,7 @@ LAYOUTS = {
     "stock_values": {"grid": "Datagrid", "candlestick": "Candlestick", "prices": "Y Line", "treemap": "Treemap"},
     "meters_values": {"grid": "Datagrid", "lines": "Y Line", "heatmap": "Heatmap"},
 }
-SIZES = [(1400, 900), (390, 844)]
+DESKTOP, PHONE = (1400, 900), {"width": 390, "height": 844}
 TICKERS = """async () => {
   const table = await document.querySelector("perspective-viewer").getTable();
   const view = await table.view({ group_by: ["ticker"], columns: ["ticker"] });
@@ -111,19 +111,23 @@ def test_the_first_view_is_the_grouped_grid_and_its_numbers_change(browser, site
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("table", LAYOUTS)
 def test_every_layout_is_drawn(browser, site, table):
-    with Page(browser, f"{site.address}?table={table}", *SIZES[0]) as page:
+    with Page(browser, f"{site.address}?table={table}", *DESKTOP) as page:
         page.wait_for("live")
-        for width, height in SIZES:
-            page.page.set_viewport_size({"width": width, "height": height})
-            for name, plugin in reversed(LAYOUTS[table].items()):
-                page.page.locator(f"#layouts label:has([value={name}])").click()
-                wait_until(lambda plugin=plugin: page.config()["plugin"] == plugin, SHOWS_S, page.log)
-                page.wait_for("live")
-                if plugin == "Datagrid":
-                    page.wait_for_changing_cells()
-                else:
-                    page.wait_for_chart()
+        for name, plugin in reversed(LAYOUTS[table].items()):
+            draw_layout(page, name, plugin)
+        page.page.set_viewport_size(PHONE)
+        draw_layout(page, *list(LAYOUTS[table].items())[-1])
         assert page.errors == []
+
+
+def draw_layout(page, name, plugin):
+    page.page.locator(f"#layouts label:has([value={name}])").click()
+    wait_until(lambda: page.config()["plugin"] == plugin, SHOWS_S, page.log)
+    page.wait_for("live")
+    if plugin == "Datagrid":
+        page.wait_for_changing_cells()
+    else:
+        page.wait_for_chart()
 
 
 def test_every_chart_that_the_viewer_offers_is_drawn(browser, site):
