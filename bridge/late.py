@@ -1,6 +1,5 @@
 """Which seconds hold more rows, or fewer, than were shown: by comparing counts, by hour first and then by second."""
 
-import collections
 import time
 
 from .shown import HOUR
@@ -21,30 +20,32 @@ class Comparison:
         self.fewer = {}  # second: stored
         self.left = {}  # hour: rows whose second is not known, and that were not found stored yet
         self.offset_s = None  # the database's clock minus ours
-        self.parts = collections.Counter()  # hour: how many parts of it were compared
 
     async def run(self, sweep):
         """Fills what was set above; sweep: look at the newest hours by second, even if their counts are right."""
         first, end = self.live
         sides = ((None, first), (end, None))
-        hours = [self.expected(*bounds) for bounds in sides]
-        now, *rows = await self.source.glance(first, end)
+        expected = [self.expected(*bounds) for bounds in sides]
+        now, *stored = await self.source.glance(first, end)
         self.offset_s = now - time.time()
-        for bounds, expected, found in zip(sides, hours, rows, strict=True):
-            if not found and not expected:
-                self.parts[(end if bounds[0] else first) // HOUR] += 1
-                continue
-            differ = set()
-            if found != sum(expected.values()):
-                stored = await self.source.counts(HOUR, *bounds)
-                differ = {hour for hour in stored | expected if stored.get(hour, 0) != expected.get(hour, 0)}
-            if sweep:  # an hour's count is right, too, when one row came late and another is gone
-                differ |= set(sorted({second // HOUR for second in self.shown.seconds}, reverse=True)[:SWEPT_HOURS])
-            for hour in sorted(differ, reverse=True):
-                begin = max(hour * HOUR, bounds[0] if bounds[0] is not None else hour * HOUR)
-                until = min((hour + 1) * HOUR, bounds[1] if bounds[1] is not None else (hour + 1) * HOUR)
-                if begin < until:
-                    await self.compare_seconds(hour, begin, until)
+        differ = [await self.hours_that_differ(*each, sweep) for each in zip(sides, expected, stored, strict=True)]
+        parted = {first // HOUR} & {end // HOUR} & set().union(*differ)  # an hour is compared as a whole
+        for (begin, until), hours, rows in zip(sides, differ, stored, strict=True):
+            for hour in sorted(hours | parted if rows else hours, reverse=True):
+                since = max(hour * HOUR, hour * HOUR if begin is None else begin)
+                before = min((hour + 1) * HOUR, (hour + 1) * HOUR if until is None else until)
+                if since < before:
+                    await self.compare_seconds(hour, since, before)
+
+    async def hours_that_differ(self, bounds, expected, stored, sweep):
+        """Hours on one side of the live seconds whose counts are not right; with a sweep the newest hours, too."""
+        differ = set()
+        if stored != sum(expected.values()):
+            counts = await self.source.counts(HOUR, *bounds)
+            differ = {hour for hour in counts | expected if counts.get(hour, 0) != expected.get(hour, 0)}
+        if sweep and (stored or expected):  # an hour's count is right, too, when one row came late and another is gone
+            differ |= set(sorted({second // HOUR for second in self.shown.seconds}, reverse=True)[:SWEPT_HOURS])
+        return differ
 
     def expected(self, first=None, end=None):
         """{hour: rows expected in it with first <= second < end}; one of both is None."""
@@ -77,13 +78,10 @@ class Comparison:
             elif rows < expected:
                 self.fewer[second] = rows
         self.left[hour] = left
-        self.parts[hour] += 1
 
     def hours(self):
         """{hour: how many rows more, or fewer, are stored}, of those whose seconds are not known."""
-        first, end = self.live
-        both = {first // HOUR} & {end // HOUR}  # the live seconds part it in two
-        return {hour: -left for hour, left in self.left.items() if left and self.parts[hour] == 1 + (hour in both)}
+        return {hour: -left for hour, left in self.left.items() if left}
 
     def fit(self, room):
         """({second: rows to be read}, of those that were not shown the newest `room`; {second: others})."""

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from bridge import tdengine
 from bridge.feed import Feed
+from bridge.late import Comparison
+from bridge.shown import HOUR, Shown
 
 YEAR = 365 * 86_400
 UNITS = 1000  # of times, a second
@@ -147,7 +149,7 @@ async def run(limit, program, seed, bounds):
     return site, before, sent, deleted
 
 
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=150, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 @hypothesis.given(st.sampled_from([5, 60, 10_000]), steps, st.integers())
 def test_every_row_is_shown_once_or_counted_as_missed(limit, program, seed):
     site, before, sent, deleted = asyncio.run(run(limit, program, seed, {}))
@@ -161,7 +163,7 @@ def test_every_row_is_shown_once_or_counted_as_missed(limit, program, seed):
         assert site.feed.counters.missed_rows >= len(unshown) - len(deleted)
 
 
-@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 @hypothesis.given(steps, st.integers())
 def test_a_feed_that_remembers_little_shows_none_twice_and_counts_the_others(program, seed):
     program = [step for step in program if step[0] != "delete"]
@@ -169,3 +171,15 @@ def test_a_feed_that_remembers_little_shows_none_twice_and_counts_the_others(pro
     site, _, sent, _ = asyncio.run(run(10_000, program, seed, bounds))
     assert max(site.shown.values(), default=0) <= 1
     assert site.feed.counters.missed_rows == len(sent - set(site.shown))
+
+
+def test_rows_known_by_hour_are_compared_by_the_whole_hour_which_the_live_seconds_part_in_two():
+    source, shown = MemorySource(), Shown(["ts", "device"], UNITS)
+    source.clock += 1800
+    now = int(source.clock)
+    source.insert("before", -600, 10)
+    shown.count_hour(now // HOUR, 10)
+    source.insert("ahead", 600, 1)
+    comparison = Comparison(source, shown, (now - 1, now + 2))
+    asyncio.run(comparison.run(False))
+    assert comparison.hours() == {now // HOUR: 1}

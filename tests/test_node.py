@@ -1,9 +1,11 @@
 """The Node pair: what the Python pair promises about rows, run with Node's producer and server."""
 
+import subprocess
+
 import pytest
 from chain import Chain, assert_each_row_shown_once, sent
 from helpers import wait_until
-from node_chain import NodeChain, skip_without_node
+from node_chain import NODE, NodeChain, skip_without_node
 from test_counts import (  # noqa: F401 (pytest runs them with this module's chain)
     test_a_database_of_another_precision,
     test_a_row_whose_float_is_no_number_is_shown_and_holds_nothing_up,
@@ -24,6 +26,12 @@ skip_without_node()
 def chain(database, tmp_path, source):
     with NodeChain(database, tmp_path) as chain:
         yield chain
+
+
+@pytest.mark.timeout(300)
+def test_the_modules_by_themselves():
+    done = subprocess.run(["npm", "test", "--prefix", NODE], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_python_producer_and_a_node_producer_at_once(chain, database, tmp_path):

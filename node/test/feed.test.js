@@ -4,8 +4,10 @@ import test from "node:test";
 import * as arrow from "@uwdata/flechette";
 import { columnOf } from "../src/lib/columns.js";
 import { Feed } from "../src/lib/feed.js";
+import { Comparison } from "../src/lib/late.js";
 import { Random } from "../src/lib/random.js";
 import { TDengineError } from "../src/lib/rest.js";
+import { hourOf, Shown } from "../src/lib/shown.js";
 import { floorDivide } from "../src/lib/times.js";
 
 const UNITS = 1000;
@@ -223,4 +225,16 @@ test("rows that could not be put into the engine do not count as shown", async (
   await site.tick();
   await site.settle();
   assert.strictEqual(site.shown.size, 3);
+});
+
+test("rows known by hour only are compared by the whole hour, which the live seconds part in two", async () => {
+  const source = new MemorySource();
+  const [now, shown] = [source.clock + 1800, new Shown()];
+  source.clock = now;
+  source.insert("before", -600, 10);
+  shown.countHour(hourOf(now), 10);
+  source.insert("ahead", 600, 1);
+  const comparison = new Comparison(source, shown, [now - 1, now + 2]);
+  await comparison.run(false);
+  assert.deepStrictEqual([...comparison.hours()], [[hourOf(now), 1]]);
 });

@@ -178,9 +178,7 @@ export class Feed {
     for (const [first, end, size] of rangesOf(sizes, CELLS_AT_ONCE / this.source.columns.length)) {
       const found = await this.read(this.source, this.source.between(first, end), size);
       if (shown !== this.shown) return;
-      const forgotten = comparison.forgotten(first, end); // their keys, to make room for others since they were compared
-      for (const [second, rows] of forgotten) left.set(second, rows);
-      await this.put(shown.unseen(found.filter(({ second }) => !forgotten.has(second))), shown);
+      await this.put(shown.unseen(found), shown);
       if (this.counters.history) this.counters.history.loaded += size;
     }
     if (shown !== this.shown) return;

@@ -21,14 +21,40 @@ export class Comparison {
   /** Fills more, fewer and hours; isSweep: look at the newest hours by second, even if their counts are right. */
   async run(isSweep) {
     const [first, end] = this.live;
-    for (const bounds of [
+    const sides = [
       [null, first],
       [end, null],
-    ]) {
-      const expected = this.expected(...bounds);
-      const sum = [...expected.values()].reduce((all, rows) => all + rows, 0);
-      if (isSweep || (await this.source.count(...bounds)) !== sum) await this.compareHours(bounds, expected, isSweep);
+    ];
+    const differ = [];
+    for (const bounds of sides) differ.push(await this.hoursThatDiffer(bounds, isSweep));
+    const isParted = hourOf(first) === hourOf(end) && differ.some((hours) => hours.has(hourOf(end)));
+    for (const [k, [begin, until]] of sides.entries()) {
+      if (isParted) differ[k].add(hourOf(end)); // an hour is compared as a whole
+      for (const hour of [...differ[k]].sort((a, b) => b - a)) {
+        const since = Math.max(hour * HOUR, begin ?? Number.NEGATIVE_INFINITY);
+        const before = Math.min((hour + 1) * HOUR, until ?? Number.POSITIVE_INFINITY);
+        if (since < before) await this.compareSeconds(hour, since, before);
+      }
     }
+  }
+
+  /** Set of the hours on one side of the live seconds whose counts are not right; with a sweep the newest, too. */
+  async hoursThatDiffer(bounds, isSweep) {
+    const expected = this.expected(...bounds);
+    const sum = [...expected.values()].reduce((all, rows) => all + rows, 0);
+    const rows = await this.source.count(...bounds);
+    const differ = new Set();
+    if (rows !== sum) {
+      const stored = await this.source.counts(HOUR, ...bounds);
+      for (const hour of [...stored.keys(), ...expected.keys()])
+        if ((stored.get(hour) ?? 0) !== (expected.get(hour) ?? 0)) differ.add(hour);
+    }
+    if (isSweep && (rows || sum)) {
+      // an hour's count is right, too, when one row came late and another is gone
+      const known = [...new Set([...this.shown.seconds.keys()].map(hourOf))].sort((a, b) => b - a);
+      for (const hour of known.slice(0, SWEPT_HOURS)) differ.add(hour);
+    }
+    return differ;
   }
 
   /** Map of hour to rows expected in it with first <= second < end; one of both is null. */
@@ -45,22 +71,6 @@ export class Comparison {
       if (expected) hours.set(hour, expected);
     }
     return hours;
-  }
-
-  async compareHours(bounds, expected, isSweep) {
-    const stored = await this.source.counts(HOUR, ...bounds);
-    const hours = [...stored.keys(), ...expected.keys()];
-    const differ = new Set(hours.filter((hour) => (stored.get(hour) ?? 0) !== (expected.get(hour) ?? 0)));
-    if (isSweep) {
-      // an hour's count is right, too, when one row came late and another is gone
-      const known = [...new Set([...this.shown.seconds.keys()].map(hourOf))].sort((a, b) => b - a);
-      for (const hour of known.slice(0, SWEPT_HOURS)) differ.add(hour);
-    }
-    for (const hour of [...differ].sort((a, b) => b - a)) {
-      const first = Math.max(hour * HOUR, bounds[0] ?? Number.NEGATIVE_INFINITY);
-      const end = Math.min((hour + 1) * HOUR, bounds[1] ?? Number.POSITIVE_INFINITY);
-      if (first < end) await this.compareSeconds(hour, first, end);
-    }
   }
 
   async compareSeconds(hour, first, end) {
@@ -101,14 +111,6 @@ export class Comparison {
       if (fit < more) left.set(second, more - fit);
     }
     return [sizes, left];
-  }
-
-  /** Map of second to rows that were not shown, of those whose rows can't be told apart any more. */
-  forgotten(first, end) {
-    const inRange = [...this.more].filter(
-      ([second]) => second >= first && second < end && !this.shown.isReadable(second),
-    );
-    return new Map(inRange.map(([second, { more }]) => [second, more]));
   }
 }
 
