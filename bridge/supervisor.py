@@ -188,7 +188,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             status = await self.serve(self.args, self.place)
             for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError):
+                with contextlib.suppress(OSError, ValueError, AttributeError):  # None when it was closed at the start
                     stream.flush()
             os._exit(status or 0)  # not waiting for threads, which nothing could end
 

@@ -100,9 +100,10 @@ export class Viewers {
           "Content-Type: text/plain; charset=utf-8",
           "X-Content-Type-Options: nosniff",
         ];
-        socket.end(
+        socket.write(
           `${[...lines, `Content-Length: ${text.length + 1}`, "Connection: close"].join("\r\n")}\r\n\r\n${text}\n`,
         );
+        socket.destroySoon(); // also when the client leaves its side open
         return;
       }
       sockets.handleUpgrade(request, socket, start, (accepted) => new Connection(accepted, request.socket, this));
