@@ -97,7 +97,7 @@ class Child:
         self.stop()
         if isinstance(error, TimeoutError):
             return Lost(f"a call did not return within {self.limit_s} s and was ended")
-        return Lost(f"no process for it can be started ({error})")
+        return Lost(f"no process for it can be started ({str(error) or type(error).__name__})")
 
     def stop(self):
         pool, self.pool = self.pool, None

@@ -10,7 +10,7 @@ import sys
 import pytest
 from chain import listens
 from helpers import ROOT, free_port, running, wait_until
-from node_chain import NODE
+from node_chain import NODE, is_there
 from test_deploy import configuration
 
 ANSWER_S, QUIET_S = 10, 0.5
@@ -56,7 +56,7 @@ ATTACKS = {
 def command(kind):
     if kind == "python":
         return [sys.executable, ROOT / "perspective_server.py"]
-    if shutil.which("node") is None or not (NODE / "node_modules/ws").is_dir():
+    if not is_there():
         pytest.skip("no node on PATH, or no packages in node/node_modules")
     return ["node", NODE / "src/server.js"]
 
