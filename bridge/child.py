@@ -84,7 +84,11 @@ class Child:
             try:
                 found = await asyncio.wait_for(asyncio.wrap_future(future), limit_s)
             except Exception as error:
-                raise await asyncio.to_thread(self.lost, error) from None
+                try:
+                    raised = await asyncio.to_thread(self.lost, error)
+                except RuntimeError:  # no thread can be started: it takes a moment of the loop's
+                    raised = self.lost(error)
+                raise raised from None
             self.answered = True
             return found
 

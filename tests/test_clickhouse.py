@@ -123,6 +123,21 @@ def test_a_database_that_is_killed_and_comes_back_loses_nothing(chain):
     assert_each_row_shown_once(chain, viewer, sent(producer))
 
 
+def test_a_small_backlog_in_an_outage_is_full_and_what_was_kept_is_counted(chain):
+    if not chain.database.is_embedded:
+        pytest.skip("that server is not ours to kill")
+    producer = chain.producer("--rows", 100, "--backlog", 300)
+    wait_until(lambda: "rows sent" in producer.stderr(), 60, producer.log)
+    chain.database.kill()
+    wait_until(
+        lambda: "--backlog is full (300 rows): no new rows until some are sent" in producer.stderr(), 20, producer.log
+    )
+    stop_producers(producer, status=1)
+    assert producer.stderr().count("producer.py: 300 rows not sent") == 1
+    chain.database.start()
+    assert chain.database.count() - sent(producer) in (0, 100)  # a batch may have arrived without being confirmed
+
+
 def test_a_producer_that_is_killed_leaves_whole_batches(chain):
     chain.database.create_table()
     with chain.database.proxy() as proxy:
