@@ -85,7 +85,11 @@ class Child:
             try:
                 found = await asyncio.wait_for(asyncio.wrap_future(future), limit_s)
             except Exception as error:
-                raise await asyncio.to_thread(self.lost, error) from None
+                try:
+                    raised = await asyncio.to_thread(self.lost, error)
+                except RuntimeError:  # no thread can be started: it takes a moment of the loop's
+                    raised = self.lost(error)
+                raise raised from None
             self.answered = True
             return found
 
@@ -98,7 +102,7 @@ class Child:
         self.stop()
         if isinstance(error, TimeoutError):
             return Lost(f"a call did not return within {self.limit_s} s and was ended")
-        return Lost(f"no process for it can be started ({error})")
+        return Lost(f"no process for it can be started ({str(error) or type(error).__name__})")
 
     def stop(self):
         pool, self.pool = self.pool, None

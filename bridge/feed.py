@@ -25,6 +25,7 @@ COMPARE_S, DESCRIBE_S, RETRY_S = 1, 5, 0.5
 SWEEP_S = 2  # the counts by second of the newest hours are compared at least so often
 KNOWN_BY_SECOND_S = 20_000  # of the rows that are stored before the start; older ones are known by hour
 CELLS_AT_ONCE = 200_000  # rows times columns that one query of the past reads
+NO_MEMORY = "no memory for its rows is left: retrying (ulimit -v, or the machine's own)"
 
 
 def until_in_step(interval_ms, lag_ms=60):
@@ -224,6 +225,10 @@ class Feed:
                 LOG.warning("%s: %s", self.source, reason)
             if error.outdated:
                 self.described_at = 0.0
+        except MemoryError:
+            self.retry_at = time.monotonic() + RETRY_S
+            if self.counters.failed(NO_MEMORY):
+                LOG.warning("%s: %s", self.source, NO_MEMORY)
 
     async def refresh(self, drop):
         """Begins anew when the table's columns changed, or it was dropped and made again; drop(): what is hosted."""

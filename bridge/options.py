@@ -35,8 +35,11 @@ def needs(install=INSTALL, last_line=""):
     From here on a signal ends the script with status 0, after its last line, until something else is done about it.
     """
 
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # without a thread for itself numpy's library ends the process
+
     def stop(*_):
-        os.write(1, last_line.encode())
+        if "--multiprocessing-fork" not in sys.orig_argv:  # a child that imports the script has nothing to say
+            os.write(1, last_line.encode())
         os._exit(0)
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -67,7 +67,10 @@ class Outbox:
         self.thread = threading.Thread(target=self.run, daemon=True)
 
     def __enter__(self):
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError as error:
+            self.failure = Refused(f"{error}: raise the limit of processes (ulimit -u)")
         return self
 
     def __exit__(self, kind, error, traceback):

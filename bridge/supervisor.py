@@ -10,6 +10,7 @@ import asyncio
 import collections
 import contextlib
 import ctypes
+import errno
 import logging
 import mmap
 import multiprocessing
@@ -28,6 +29,8 @@ LOG = logging.getLogger(__name__)
 CHECK_S = 1  # between two looks at the child's memory and at what it has in hand
 STUCK_S = 60  # for one call into the engine
 STOP_S = 5  # for the child to end by itself
+QUIET_S = 60  # between two lines about one thing
+SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 MAX_DEATHS, DEATHS_S = 5, 60  # more deaths in so many seconds: give up
 FAULTS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
@@ -96,6 +99,19 @@ class Place:
         return int((time.monotonic() - self.started) * 1000)
 
 
+def is_shortage(error):
+    """Whether there is no descriptor, memory or process left at the moment."""
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) in SHORTAGES or "new thread" in str(error)
+
+
+def try_fork():
+    """OSError when no process can be started: multiprocessing would leave its pipes open then."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
 def end_with_parent():
     """This process ends when its parent does, even by SIGKILL."""
     parent = os.getppid()
@@ -138,6 +154,7 @@ class Supervisor:
     def __init__(self, serve, args):
         self.serve, self.args = serve, args
         self.child, self.stopping, self.deaths = None, False, collections.deque(maxlen=MAX_DEATHS + 1)
+        self.warned_at = -QUIET_S
 
     def run(self):
         for number in SIGNALS:
@@ -150,11 +167,18 @@ class Supervisor:
             return 1
         self.place = Place(sockets)
         while not self.stopping:
-            self.start()
+            try:
+                self.start()
+            except OSError:
+                self.wait_for_room()
+                continue
             reason = self.watch()
             code = self.child.exitcode
             if self.stopping or reason is None and code == 0:
                 return 0
+            if code == os.EX_TEMPFAIL:
+                self.wait_for_room()
+                continue
             if code > 0:  # it has said what is wrong
                 return code
             self.bury(reason, signal.Signals(-code))
@@ -173,9 +197,19 @@ class Supervisor:
         self.place.mark.end()
         self.place.mark.grown_up()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the child handles them
-        self.child = multiprocessing.get_context("fork").Process(target=self.serve_in_child, name="server")
-        self.child.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        try:
+            try_fork()
+            self.child = multiprocessing.get_context("fork").Process(target=self.serve_in_child, name="server")
+            self.child.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def wait_for_room(self):
+        """Waits a little; one line a minute."""
+        if time.monotonic() - self.warned_at > QUIET_S:
+            LOG.error("no process, descriptor or memory is left to start the server: retrying")
+            self.warned_at = time.monotonic()
+        time.sleep(CHECK_S)
 
     def serve_in_child(self):
         end_with_parent()
@@ -188,11 +222,16 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             status = await self.serve(self.args, self.place)
             for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError):
+                with contextlib.suppress(OSError, ValueError, AttributeError):  # None when it was closed at the start
                     stream.flush()
             os._exit(status or 0)  # not waiting for threads, which nothing could end
 
-        asyncio.run(serve())
+        try:
+            asyncio.run(serve())
+        except (OSError, RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            os._exit(os.EX_TEMPFAIL)
 
     def watch(self):
         """Waits for the child's end; "recycled" or "stuck" when the child had to be killed."""

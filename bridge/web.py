@@ -11,6 +11,7 @@ import importlib.resources
 import pathlib
 import re
 
+import tornado.iostream
 import tornado.web
 
 from . import metrics
@@ -27,6 +28,7 @@ FILTER_HANDLER = b"this.parentNode.dataset.value=this.value"
 STATUSES = ["waiting", "stale", "incomplete", "ok"]  # the worst first
 PING_S = 20
 WRITE_S = 120  # the longest that a reader of one answer may take
+PART = 128 * 1024  # bytes of an answer that are given to the connection at once
 MAX_MESSAGE = 256 * 1024
 
 
@@ -60,9 +62,26 @@ class Plain(tornado.web.RequestHandler):
     async def send(self, body):
         """Finishes the answer; a client that does not read it in time is disconnected."""
         try:
-            await asyncio.wait_for(self.finish(body), WRITE_S)
+            await asyncio.wait_for(self.send_parts(body), WRITE_S)
         except TimeoutError:
             self.request.connection.close()
+        except tornado.iostream.StreamClosedError:
+            pass  # it has gone meanwhile
+
+    async def send_parts(self, body):
+        """A large file is not copied as a whole for each of those who read it slowly."""
+        if len(body) > PART:
+            self.set_etag_header()
+            if self.check_etag_header():
+                self.set_status(304)
+                body = b""
+            else:
+                self.set_header("Content-Length", len(body))
+            for start in range(0, len(body), PART):
+                self.write(body[start : start + PART])
+                await self.flush()
+            body = None
+        await self.finish(body)
 
     def write_error(self, status_code, **_):
         self.set_header("Content-Type", "text/plain; charset=utf-8")
@@ -132,7 +151,7 @@ class WheelHandler(Plain):
             self.redirect(f"{self.given['prefix']}/perspective/{PERSPECTIVE}/{name}")
             return
         gzipped = "gzip" in self.request.headers.get("Accept-Encoding", "")
-        body = await asyncio.wrap_future(wheel_file(name, gzipped))
+        body = await asyncio.wrap_future(compressor().submit(wheel_file, name, gzipped))
         if gzipped:
             self.set_header("Content-Encoding", "gzip")
         self.set_header("Content-Type", WHEEL_FILES[name][1])
@@ -150,13 +169,9 @@ def compressor():
 
 @functools.cache
 def wheel_file(name, gzipped):
-    """A Future of the file's bytes; read and compressed once, in a thread, as it takes half a second."""
-
-    def read():
-        file = importlib.resources.files("perspective") / "widget" / "static" / WHEEL_FILES[name][0]
-        return gzip.compress(file.read_bytes(), 6) if gzipped else file.read_bytes()
-
-    return compressor().submit(read)
+    """The file's bytes; read and compressed once, in the one thread of compressor(), as it takes half a second."""
+    file = importlib.resources.files("perspective") / "widget" / "static" / WHEEL_FILES[name][0]
+    return gzip.compress(file.read_bytes(), 6) if gzipped else file.read_bytes()
 
 
 def health(tables, viewers):

@@ -62,14 +62,17 @@ class Reader:
         Bound: CALL_LIMIT_S, before that READ_TIMEOUT_S without a byte.
         """
         async with self.turn:
-            work = asyncio.get_running_loop().run_in_executor(self.thread, self.exchange, sql, columns)
             try:
+                work = asyncio.get_running_loop().run_in_executor(self.thread, self.exchange, sql, columns)
                 self.client, rows = await asyncio.wait_for(work, CALL_LIMIT_S)
                 return rows
             except TimeoutError:
-                self.thread.shutdown(wait=False)
-                self.thread = concurrent.futures.ThreadPoolExecutor(1, "reader")
-                raise Error(f"a query took longer than {CALL_LIMIT_S} s") from None
+                reason = f"a query took longer than {CALL_LIMIT_S} s"
+            except RuntimeError as error:
+                reason = f"no thread for a query: {error}"
+            self.thread.shutdown(wait=False)
+            self.thread = concurrent.futures.ThreadPoolExecutor(1, "reader")
+            raise Error(reason)
 
     def exchange(self, sql, columns):
         """Runs in the thread: (client, rows). A client that failed is never used again."""

@@ -46,6 +46,7 @@ TOGETHER += [
     "test_stand_in_sql",
     "test_stand_in_statements",
     "test_stand_in_attacks",
+    "test_smuggling",
 ]
 
 

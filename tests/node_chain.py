@@ -11,9 +11,14 @@ from helpers import ROOT, Process, wait_until
 NODE = ROOT / "node"
 
 
+def is_there():
+    """Whether Node and its packages are; tests/run.sh has installed them otherwise."""
+    return shutil.which("node") is not None and (NODE / "node_modules/ws").is_dir()
+
+
 def skip_without_node():
-    """Skips the whole module where Node or its packages are missing; tests/run.sh has installed them otherwise."""
-    if shutil.which("node") is None or not (NODE / "node_modules/ws").is_dir():
+    """Skips the whole module where they are missing."""
+    if not is_there():
         pytest.skip("no node on PATH, or no packages in node/node_modules", allow_module_level=True)
 
 

@@ -16,6 +16,7 @@ class Proxy:
 
     def __init__(self, host, port, tls=False, certificate=None):
         self.host, self.upstream_port, self.tls, self.certificate = host, port, tls, certificate
+        self.at = "127.0.0.1"  # where it listens
         self.delay_s = 0.0
         self.connections = 0  # accepted in all
         self.first_lines = []  # of each connection
@@ -27,7 +28,7 @@ class Proxy:
     def __enter__(self):
         self.thread.start()
         self.passing = self.call(self.make_event())
-        self.listener = self.call(asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=self.certificate))
+        self.listener = self.call(asyncio.start_server(self.serve, self.at, 0, ssl=self.certificate))
         self.port = self.listener.sockets[0].getsockname()[1]
         return self
 
@@ -80,7 +81,7 @@ class Proxy:
 
     async def listen(self):
         if not self.listener.is_serving():
-            self.listener = await asyncio.start_server(self.serve, "127.0.0.1", self.port, ssl=self.certificate)
+            self.listener = await asyncio.start_server(self.serve, self.at, self.port, ssl=self.certificate)
 
     async def reset(self):
         for writer in list(self.writers):

@@ -5,6 +5,7 @@ What the bridge promises for every source is tested with TDengine.
 
 import asyncio
 import datetime
+import re
 import signal
 
 import pytest
@@ -121,6 +122,21 @@ def test_a_database_that_is_killed_and_comes_back_loses_nothing(chain):
     chain.wait_for_rows(1000, 60)
     stop_producers(producer)
     assert_each_row_shown_once(chain, viewer, sent(producer))
+
+
+def test_a_small_backlog_in_an_outage_is_full_and_what_was_kept_is_counted(chain):
+    if not chain.database.is_embedded:
+        pytest.skip("that server is not ours to kill")
+    producer = chain.producer("--rows", 100, "--backlog", 1000)
+    wait_until(lambda: re.search(r"\b[1-9]\d* rows sent", producer.stderr()), 60, producer.log)
+    chain.database.kill()
+    wait_until(lambda: "1,000 kept" in producer.stderr().rpartition("waiting for")[2], 30, producer.log)
+    assert "--backlog is full (1,000 rows): no new rows until some are sent" in producer.stderr()
+    producer.signal(signal.SIGTERM)
+    assert producer.wait(20) == 1, producer.log()
+    assert producer.stderr().count("producer.py: 1000 rows not sent") == 1
+    chain.database.start()
+    assert chain.database.count() - sent(producer) in (0, 100)  # a batch may have arrived without being confirmed
 
 
 def test_a_producer_that_is_killed_leaves_whole_batches(chain):

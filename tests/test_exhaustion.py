@@ -1,17 +1,23 @@
-"""Descriptors and disks that are used up: the scripts go on, and end cleanly."""
+"""Descriptors, processes, memory and disks that are used up: the scripts go on, and end cleanly."""
 
 import os
 import pathlib
-import resource
+import re
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 
 import pytest
-from chain import SOURCES, Chain, assert_each_row_shown_once, children, stop_producers
+from chain import SOURCES, Chain, assert_each_row_shown_once, children, sent, stop_producers, workers
 from helpers import ROOT, Process, free_port, health, wait_until
 from test_faults import SLOW, the_worker
+
+# Root may start any number of processes; this user has none yet, and reads what root may read.
+ANOTHER_USER = "setpriv --reuid=54321 --clear-groups --inh-caps=+dac_override --ambient-caps=+dac_override"
+ANOTHER_USER = ANOTHER_USER if os.geteuid() == 0 else ""
 
 
 @pytest.fixture
@@ -39,6 +45,21 @@ def child_of(server):
     """Process id of what serves, below the supervisor."""
     (pid,) = children(server.pid, "perspective_server.py")
     return pid
+
+
+def with_limit(pid, what, least):
+    """Gives a process another limit, as of "nofile"; returns what gives the old one back."""
+
+    def prlimit(*flags):
+        owner = ANOTHER_USER.split() if os.stat(f"/proc/{pid}").st_uid != os.geteuid() else []
+        done = subprocess.run(
+            [*owner, "prlimit", "--pid", str(pid), *flags], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    before = prlimit(f"--{what}", "--output=SOFT", "--noheadings")
+    prlimit(f"--{what}={least}:")
+    return lambda: prlimit(f"--{what}={before}:")
 
 
 def cpu_s(pid):
@@ -77,11 +98,10 @@ def test_a_reader_that_dies_while_no_descriptor_is_free_comes_back(chain, source
     chain.wait_for_rows(200, 30)
     reader = the_worker(server)
     pid = child_of(server)
-    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    give_back = with_limit(pid, "nofile", 3)
     os.kill(reader, signal.SIGKILL)
     time.sleep(4)  # the fault's length
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    give_back()
     chain.wait_for_rows(200, 40)
     assert "Traceback" not in server.stderr(), server.log()
     stop_producers(producer)
@@ -94,11 +114,10 @@ def test_a_sender_that_dies_while_no_descriptor_is_free_comes_back(chain):
     chain.server()
     viewer, producer = chain.viewer(), chain.producer(*SLOW)
     chain.wait_for_rows(200, 30)
-    limits = resource.prlimit(producer.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(producer.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    give_back = with_limit(producer.pid, "nofile", 3)
     os.kill(the_worker(producer), signal.SIGKILL)
     time.sleep(4)  # the fault's length
-    resource.prlimit(producer.pid, resource.RLIMIT_NOFILE, limits)
+    give_back()
     chain.wait_for_rows(400, 40)
     stop_producers(producer)
     assert "Traceback" not in producer.stderr(), producer.log()
@@ -114,3 +133,63 @@ def test_scripts_go_on_when_nothing_can_be_reported(chain, end):
         process.signal(signal.SIGTERM)
         assert process.wait(15) == 0, process.log()
     assert producer.stdout().startswith("sent "), producer.stdout()
+
+
+@pytest.mark.parametrize(("what", "least"), [("nofile", 3), ("nproc", 1)])
+def test_what_dies_while_no_process_can_be_started_comes_back(chain, what, least):
+    if ANOTHER_USER and not shutil.which("setpriv"):
+        pytest.skip("no setpriv to become a user with")
+    server = serve(chain, f'exec {ANOTHER_USER} "$@"')
+    producer = chain.producer(*SLOW)
+    chain.wait_for_rows(100, 30)
+    give_back = with_limit(child_of(server), what, least)
+    os.kill(the_worker(server), signal.SIGKILL)
+    wait_until(lambda: "no process for it can be started" in server.stderr(), 20, server.log)
+    give_back()
+    chain.wait_for_rows(100, 30)
+    give_back = with_limit(server.pid, what, least)
+    os.kill(child_of(server), signal.SIGKILL)
+    wait_until(lambda: "is left to start the server" in server.stderr(), 20, server.log)
+    give_back()
+    wait_until(lambda: (health(chain.port) or {}).get("status") == "ok", 30, server.log)
+    chain.wait_for_rows(100, 30)
+    stop_producers(producer)
+    assert "Traceback" not in server.stderr(), server.log()
+    assert len(server.stderr().splitlines()) < 20
+    server.signal(signal.SIGTERM)
+    assert server.wait(15) == 0, server.log()
+
+
+def test_with_too_little_address_space_little_is_said_and_the_end_is_clean(chain):
+    assert chain.producer(*SLOW, "--batches", 10).wait(30) == 0
+    servers = []
+    for kb in (500_000, 600_000):
+        flags = ["--port", free_port(), "--history", "1h"]
+        servers.append(run(chain, f'ulimit -v {kb}; exec "$@"', "perspective_server.py", *flags))
+    time.sleep(4)  # of polls, or retries
+    for server in servers:
+        server.signal(signal.SIGTERM)
+        assert server.wait(15) in (0, 1), server.log()
+        assert "Traceback" not in server.stderr(), server.log()
+        assert len(server.stderr().splitlines()) < 30, server.log()
+
+
+def test_batches_of_many_times_the_limit_are_sent_and_take_bounded_memory(chain):
+    rows = 200_000  # a million takes a minute on a busy machine
+    server = chain.server(limit=20_000)
+    producer = chain.producer("--rows", rows, "--interval", 1000, "--batches", 1)
+    assert producer.wait(90) == 0, producer.log()
+    assert sent(producer) == rows == chain.database.count()
+    wait_until(lambda: chain.table()["rows"] + chain.table()["missed_rows"] == rows, 30, chain.health)
+    assert chain.table()["held"] == 20_000
+    for pid in workers(server.pid, ""):
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        assert int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) < 10**6
+
+
+def test_a_child_that_is_ended_while_it_starts_prints_no_last_line(chain):
+    producer = chain.run("producer", ROOT / "producer.py", dsn=f"ws://127.0.0.1:{free_port()}")
+    wait_until(lambda: workers(producer.pid), 20, producer.log)
+    os.killpg(producer.pid, signal.SIGTERM)
+    assert producer.wait(15) == 0, producer.log()
+    assert producer.stdout() == "sent 0 rows in 0 batches\n"

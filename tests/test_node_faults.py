@@ -1,9 +1,14 @@
 """What goes wrong between TDengine and the Node pair, and that nothing is lost, doubled or frozen by it."""
 
+import signal
+
 import pytest
+from chain import assert_each_row_shown_once, sent, stop_producers
 from helpers import wait_until
 from node_chain import NodeChain, skip_without_node
+from test_exhaustion import with_limit
 from test_faults import (  # noqa: F401 (pytest runs them with this module's chain)
+    SLOW,
     lines_with,
     stand_in,
     test_a_table_of_more_columns_is_still_served,
@@ -31,6 +36,22 @@ def chain(database, tmp_path, source):
     with database.proxy() as proxy, NodeChain(database, tmp_path, dsn=database.through(proxy)) as chain:
         chain.proxy = proxy
         yield chain
+
+
+def test_descriptors_that_are_used_up_and_free_again_lose_nothing(chain):
+    server, producer = chain.server(), chain.producer(*SLOW)
+    viewer = chain.viewer()
+    chain.wait_for_rows(100, 30)
+    give_back = [with_limit(process.pid, "nofile", 3) for process in (server, producer)]
+    chain.proxy.cut()
+    wait_until(lambda: lines_with("EMFILE", server) and lines_with("EMFILE", producer), 20, server.log)
+    for each in give_back:
+        each()
+    chain.wait_for_rows(200, 30)
+    stop_producers(producer)
+    assert_each_row_shown_once(chain, viewer, sent(producer))
+    server.signal(signal.SIGTERM)
+    assert server.wait(10) == 0, server.log()
 
 
 def test_a_table_of_other_columns_ends_the_producer_and_is_shown_as_it_is(chain):

@@ -15,6 +15,7 @@ from test_page import (  # noqa: F401 (pytest runs them with this site and chain
     test_exports_and_expressions,
     test_http_answers_and_what_it_refuses,
     test_metrics_are_prometheus_text,
+    test_names_and_values_with_html_are_shown_as_text,
     test_other_origins_read_what_they_may,
     test_pages_that_were_opened_before_the_first_row_fill,
     test_perspective_comes_out_of_the_wheel_at_an_address_that_holds_the_version,

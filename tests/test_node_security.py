@@ -1,13 +1,18 @@
 """Attacks on the Node server, each beside an honest viewer that must stay served, as on the Python server."""
 
+import contextlib
 import re
+import signal
 import subprocess
 import sys
+import time
+import urllib.parse
 
 import pytest
 from engine_site import Site
-from helpers import free_port, running, wait_until
+from helpers import free_port, health, running, wait_until
 from node_chain import NODE, skip_without_node
+from security_viewers import plain
 from test_security import (  # noqa: F401 (pytest runs them with this module's servers)
     test_a_hostile_host_header_does_not_get_into_the_policy,
     test_a_hostile_name_that_points_at_this_machine_is_refused,
@@ -18,6 +23,7 @@ from test_security import (  # noqa: F401 (pytest runs them with this module's s
     test_allowed_origins_are_let_in,
     test_half_frames_and_half_requests_harm_nobody,
     test_half_http_requests_and_large_ones_harm_nobody,
+    test_large_files_that_nobody_reads_are_not_copied_for_each,
     test_nothing_but_the_pages_files_can_be_read,
     test_other_methods_are_refused,
     test_pages_from_disk_are_let_in_unless_told_otherwise,
@@ -28,6 +34,7 @@ from test_security import (  # noqa: F401 (pytest runs them with this module's s
     test_subscriptions_that_ended_do_not_count,
     test_the_pages_files_are_served,
     test_two_thousand_hostile_messages,
+    test_viewers_beyond_the_limit_are_refused_in_words_and_places_become_free,
     test_what_is_no_request_closes_its_connection,
     test_what_perspectives_own_client_can_do_to_a_table_is_refused,
     test_wrong_frames_close_their_connection_only,
@@ -61,6 +68,40 @@ def strict(tmp_path_factory):
         page = wait_until(lambda: re.search(r"page at http://127\.0\.0\.1:(\d+)/", process.stderr()), 60, process.log)
         yield int(page[1]), folder, process
         assert process.alive(), process.log()
+
+
+def test_connections_beyond_the_descriptors_are_closed_and_their_end_lets_others_in(tmp_path):
+    args = ["bash", "-c", 'ulimit -n 256; exec "$@"', "-", "node", NODE / "src/server.js", "--port", "0"]
+    with contextlib.ExitStack() as stack:
+        env = {"TDENGINE_DSN": f"ws://127.0.0.1:{free_port()}"}
+        process = stack.enter_context(running(args, tmp_path, "server", env=env))
+        page = wait_until(lambda: re.search(r"page at http://127\.0\.0\.1:(\d+)/", process.stderr()), 60, process.log)
+        port = int(page[1])
+        silent = [plain(port) for _ in range(300)]
+        for each in silent:
+            stack.enter_context(each)
+        wait_until(lambda: "new connections are closed: 192 are open" in process.stderr(), 20, process.log)
+        for each in silent:
+            each.close()
+        wait_until(lambda: health(port), 20, process.log)
+        assert process.stderr().count("new connections are closed") == 1
+        process.signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_signal_at_once_ends_it_with_status_0(tmp_path, script):
+    # before its first line node itself has the signals
+    told = "process.on('newListener',name=>name==='SIGTERM'&&process.stderr.write('listens'))"
+    env = {"NODE_OPTIONS": f"--import=data:text/javascript,{urllib.parse.quote(told)}"}
+    for k in range(6):
+        args = ["node", NODE / script, "--dsn", f"ws://127.0.0.1:{free_port()}"]
+        with running([*args, *(["--port", "0"] if "server" in script else [])], tmp_path, env=env) as process:
+            wait_until(lambda process=process: "listens" in process.stderr(), 20, process.log)
+            time.sleep(0.04 * k)  # where it has got to meanwhile
+            process.signal(signal.SIGTERM)
+            assert process.wait(10) == 0, process.log()
+            assert process.stdout() == ("sent 0 rows in 0 batches\n" if "producer" in script else "")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

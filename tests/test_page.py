@@ -15,7 +15,7 @@ import urllib.parse
 import urllib.request
 
 import pytest
-from browser import DEFAULT_PORT, SHOWS_S, Page, chromium
+from browser import ALL, DEFAULT_PORT, SHOWS_S, Page, chromium
 from chain import Chain, Database
 from helpers import ROOT, free_port, get, wait_until
 from playwright.sync_api import Error
@@ -399,6 +399,45 @@ def test_an_address_that_can_not_be_used_ends_in_a_message(browser, site):
         page.wait_for("live")
         page.open(f"{site.address}?server=127.0.0.1:{free_port()}")
         page.wait_for("away", "No answer from http://127.0.0.1:")
+
+
+HTML = ["<img src=x onerror=hit()>", "<svg onload=hit()>", "<b onclick=hit()>", """'"><script>hit()</script><b>"""]
+FOREIGN = f"""() => {{
+  {ALL}
+  const found = all(document).filter((each) => each.matches("img[src=x], [onload], [onerror], [onclick], b"));
+  return found.map((each) => each.outerHTML);
+}}"""
+
+
+def test_names_and_values_with_html_are_shown_as_text(browser, chain):
+    name, tag, column, value = HTML
+    columns = f"ts TIMESTAMP, `{name}` NCHAR(60), `{column}` INT"
+    chain.database.query("CREATE DATABASE {db}")
+    chain.database.query(f"CREATE TABLE {{db}}.`{name}` ({columns}) TAGS (`{tag}` NCHAR(60))")
+    quoted = value.replace("'", "\\'")
+    chain.database.query(f"CREATE TABLE {{db}}.d_0 USING {{db}}.`{name}` TAGS ('{quoted}')")
+    chain.server_of(f"{{db}}.`{name}`", flags=["--history", "1h"])
+    chain.database.query(f"INSERT INTO {{db}}.d_0 VALUES (NOW(), '{quoted}', 1)")
+    wait_until(lambda: chain.table_named(name)["rows"] == 1, 20, chain.health)
+    query = urllib.parse.urlencode({"table": name, "server": f"127.0.0.1:{chain.port}"})
+    with Page(browser, f"http://127.0.0.1:{chain.port}/?{query}") as page:
+        wait_until(lambda: {value, *HTML[:3]} <= {text.strip() for text in page.grid()}, SHOWS_S, page.grid)
+        shown = {
+            "group_by": [name],
+            "split_by": [tag],
+            "columns": [column],
+            "title": value,
+            "expressions": {value: "1"},
+        }
+        for plugin in ("Datagrid", "Treemap", "Y Bar", "X/Y Scatter", "Heatmap"):
+            assert page.evaluate(RESTORE, {**shown, "plugin": plugin}) is None
+            box = page.page.locator("main").bounding_box()
+            page.page.mouse.move(box["x"] + box["width"] / 3, box["y"] + box["height"] / 2)  # what a chart says there
+            assert page.evaluate(FOREIGN) == []
+        refused = page.evaluate(RESTORE, {"filter": [[value, "==", value]], "group_by": [value * 2]})
+        assert refused
+        assert page.evaluate(FOREIGN) == []
+        assert [error for error in page.errors if value not in error] == []  # nor has the policy stopped any
 
 
 def test_what_healthz_knows_is_said(browser, site):

@@ -14,10 +14,10 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 import tornado.websocket
-from chain import listens, resident_mb
+from chain import listens, resident_mb, workers
 from engine_site import TABLE, engine_site
 from helpers import ROOT, free_port, get, health, python, running, wait_until
-from security_viewers import ANSWER_S, Raw, bare, frame, honest, http, plain
+from security_viewers import ANSWER_S, Raw, bare, connect, frame, honest, http, plain
 from test_requests import NO_REQUESTS
 from wire import encode
 
@@ -28,13 +28,14 @@ from bridge.viewers import MAX_UNSENT
 from bridge.web import PERSPECTIVE, PING_S
 
 HOSTED = TABLE.encode()
+MOST_VIEWERS = 200  # as in node/test/site.js
 SCENE_S = 90  # bound of one attack; most take a second
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Rows flow into the table at site.port."""
-    with engine_site(tmp_path_factory.mktemp("site"), "--full", 1000) as site:
+    with engine_site(tmp_path_factory.mktemp("site"), "--full", 1000, "--max-viewers", MOST_VIEWERS) as site:
         yield site
         assert site.process.alive(), site.log()
         assert "Traceback" not in site.log(), site.log()[-3000:]
@@ -235,6 +236,31 @@ def test_a_message_that_is_too_large_closes_its_connection(site):
     attack(site, scene)
 
 
+def test_viewers_beyond_the_limit_are_refused_in_words_and_places_become_free(site):
+    async def scene(viewer):
+        before = site.health()["refused"].get("http 503", 0)
+        tries = await asyncio.gather(*(connect(site.port) for _ in range(250)), return_exceptions=True)
+        refused = [each for each in tries if isinstance(each, tornado.httpclient.HTTPClientError)]
+        served = [each for each in tries if each not in refused]
+        assert (len(served), len(refused)) == (MOST_VIEWERS - 1, 51)
+        assert {(error.code, error.response.body) for error in refused} == {
+            (503, b"too many viewers, see --max-viewers\n")
+        }
+        assert site.health()["refused"]["http 503"] == before + 51
+        reads = viewer.reads
+        while viewer.reads < reads + 5:
+            await asyncio.sleep(0.02)
+        for each in served[:50]:
+            each.close()
+        await asyncio.to_thread(wait_until, lambda: site.health()["viewers"] == MOST_VIEWERS - 50, ANSWER_S, site.log)
+        again = await asyncio.gather(*(connect(site.port) for _ in range(50)))
+        for each in [*served[50:], *again]:
+            each.close()
+        await asyncio.to_thread(wait_until, lambda: site.health()["viewers"] == 1, ANSWER_S, site.log)
+
+    attack(site, scene)
+
+
 WRONG_FRAMES = {
     "a header of 2**62 bytes": frame(b"x", length=2**62),
     "fragments without an end": frame(b"x" * 60_000, final=False) + frame(b"x" * 60_000, opcode=0, final=False) * 5,
@@ -322,6 +348,24 @@ def test_two_thousand_hostile_messages(site):
 
 
 # HTTP
+
+
+def test_large_files_that_nobody_reads_are_not_copied_for_each(strict):
+    port, _, process = strict
+
+    def memory_mb():
+        return sum(map(resident_mb, [process.pid, *workers(process.pid, "")]))
+
+    path = f"/perspective/{PERSPECTIVE}/perspective.js"
+    size_mb = len(get_raw(port, path)) / 2**20
+    before = memory_mb()
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            reader = stack.enter_context(contextlib.closing(plain(port)))
+            reader.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+            reader.recv(1)
+        assert memory_mb() - before < 60 * size_mb / 3
+        assert status_of(get_raw(port, "/healthz")) == 200
 
 
 def status_of(answer):

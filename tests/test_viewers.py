@@ -9,11 +9,9 @@ import time
 import generated
 import perspective
 import pytest
-import tornado.httpclient
 from chain import resident_mb
 from engine_site import TABLE, engine_site, make_rows
-from helpers import health, wait_until
-from security_viewers import ANSWER_S, bare, connect, honest
+from security_viewers import ANSWER_S, bare, honest
 from test_sharing import viewer
 from wire import encode
 
@@ -327,27 +325,6 @@ def test_names_of_ours_and_addresses_are_known(host):
 )
 def test_other_names_are_not_known(host):
     assert not ORIGINS.knows_host(host)
-
-
-def test_more_viewers_than_allowed_are_refused_with_a_clear_status(tmp_path):
-    with engine_site(tmp_path, "--max-viewers", 3) as site:
-
-        async def scene():
-            tries = await asyncio.gather(*(connect(site.port) for _ in range(8)), return_exceptions=True)
-            errors = [each for each in tries if isinstance(each, Exception)]
-            assert len(errors) == 5
-            for error in errors:
-                assert isinstance(error, tornado.httpclient.HTTPClientError)
-                assert error.code == 503
-            assert health(site.port)["viewers"] == 3
-            assert health(site.port)["refused"] == {"http 503": 5}
-            for each in tries:
-                if each not in errors:
-                    each.close()
-            wait_until(lambda: health(site.port)["viewers"] == 0, ANSWER_S, site.log)
-            (await connect(site.port)).close()
-
-        asyncio.run(asyncio.wait_for(scene(), SCENE_S))
 
 
 def test_refusals_of_a_host_are_one_line_a_minute_and_all_of_them_are_counted(tmp_path):

@@ -14,6 +14,7 @@ import { producerOptions } from "./lib/options.js";
 import { Outbox, Refused } from "./lib/outbox.js";
 import { Random } from "./lib/random.js";
 import { query } from "./lib/rest.js";
+import { onStop } from "./lib/signals.js";
 
 const TICKERS = "AAPL.N AMZN.N QQQ.N NVDA.N TSLA.N FB.N MSFT.N TLT.N XIV.N YY.N CSCO.N GOOGL.N PCLN.N".split(" ");
 const CLIENTS = "Homer Marge Bart Lisa Maggie Moe Lenny Carl Krusty".split(" ");
@@ -125,6 +126,7 @@ class Meters {
 const DATASETS = { stocks: Stocks, meters: Meters };
 
 async function main() {
+  onStop(() => process.stdout.write("sent 0 rows in 0 batches\n", () => process.exit(0)));
   const args = producerOptions("Inserts random rows into TDengine every 250 ms.", DATASETS);
   const { dsn, database } = args;
   const Dataset = DATASETS[args.dataset];

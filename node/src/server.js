@@ -8,6 +8,7 @@
  * and subscribe to. They may look, not touch.
  */
 
+import "./lib/signals.js"; // from the first moment
 import { setTimeout as sleep } from "node:timers/promises";
 import { needs } from "./lib/needs.js";
 import { exit, serverOptions } from "./lib/options.js";

@@ -73,6 +73,7 @@ export class BrowserFiles {
     if (!this.files.has(name)) return undefined;
     const key = gzipped ? `${name} gzipped` : name;
     if (!this.read.has(key)) this.read.set(key, this.load(name, gzipped));
+    this.read.get(key).catch(() => this.read.delete(key)); // read again when it is asked for again
     return { body: await this.read.get(key), type: TYPES[path.extname(name)] };
   }
 

@@ -2,6 +2,7 @@
 
 import { Refused } from "./outbox.js";
 import { say } from "./report.js";
+import { onStop } from "./signals.js";
 
 const PAUSE_MS = 100; // for the backlog to have room again
 const nowNs = () => BigInt(Date.now()) * 1_000_000n;
@@ -59,12 +60,10 @@ export class Clock {
  */
 export async function* batches(outbox, args) {
   let isStopped = false;
-  for (const signal of ["SIGINT", "SIGTERM"]) {
-    process.on(signal, () => {
-      isStopped = true;
-      outbox.wake();
-    });
-  }
+  onStop(() => {
+    isStopped = true;
+    outbox.wake();
+  });
   const wait = (ms, until = () => false) => outbox.wait(ms, () => isStopped || until());
   while (!isStopped && outbox.unitsPerS === null) await wait(1000, () => outbox.unitsPerS !== null);
   if (isStopped) return;

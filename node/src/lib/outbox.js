@@ -28,10 +28,12 @@ export class Refused extends Error {
   }
 }
 
-/** Rows of batches that are kept one behind the other, as one batch. */
-function merged(batches, from = 0, to = Number.POSITIVE_INFINITY) {
-  const column = (name) => batches.flatMap((batch) => batch[name]).slice(from, to);
-  return Object.fromEntries(Object.keys(batches[0]).map((name) => [name, column(name)]));
+/** Rows of batches that are kept one behind the other, as batches of at most ROWS_AT_ONCE rows. */
+function* partsOf(batches, rows) {
+  const columns = Object.keys(batches[0]).map((name) => [name, batches.flatMap((batch) => batch[name])]);
+  for (let k = 0; k < rows; k += ROWS_AT_ONCE) {
+    yield Object.fromEntries(columns.map(([name, values]) => [name, values.slice(k, k + ROWS_AT_ONCE)]));
+  }
 }
 
 /** Sends batches in order, one call at a time. */
@@ -143,9 +145,9 @@ export class Outbox {
   async send(batches) {
     const started = performance.now();
     const rows = batches.reduce((sum, batch) => sum + rowsOf(batch), 0);
-    for (let k = 0; k < rows; k += ROWS_AT_ONCE) {
+    for (const part of partsOf(batches, rows)) {
       if (this.isClosed) return; // what has been stored of them is stored again by nobody
-      await this.insert(merged(batches, k, k + ROWS_AT_ONCE));
+      await this.insert(part);
     }
     this.discard(batches.length);
     this.batches += batches.length;

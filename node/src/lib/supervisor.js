@@ -9,6 +9,7 @@
 
 import { Engine } from "./engine.js";
 import { log } from "./report.js";
+import { onStop } from "./signals.js";
 
 const CHECK_MS = 1000; // between two looks at the memory
 const [MAX_DEATHS, DEATHS_MS] = [5, 60_000]; // more deaths in so long: give up
@@ -26,6 +27,15 @@ class Place {
   /** For how long there has been a server. */
   get ageS() {
     return Math.floor((performance.now() - this.started) / 1000);
+  }
+}
+
+/** Memory of this process in MB, 0 when no descriptor is free to read it with. */
+function residentMb() {
+  try {
+    return process.memoryUsage.rss() / 2 ** 20;
+  } catch {
+    return 0;
   }
 }
 
@@ -59,11 +69,10 @@ export function supervise(serve, { maxMemoryMb }) {
     }
 
     const timer = setInterval(() => {
-      const mb = process.memoryUsage.rss() / 2 ** 20;
-      if (mb > maxMemoryMb && performance.now() - startedAt > SETTLE_MS)
+      if (residentMb() > maxMemoryMb && performance.now() - startedAt > SETTLE_MS)
         engine.recycle(`more than ${maxMemoryMb} MB`, SLOW_MS);
     }, CHECK_MS);
-    for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => resolve(0));
+    onStop(() => resolve(0));
     start();
     timer.unref();
   });

@@ -6,6 +6,7 @@
  *     viewers.listenTo(httpServer, "/websocket");
  */
 
+import http from "node:http";
 import { WebSocketServer } from "ws";
 import { Connection, GOING_AWAY, RESTART } from "./connection.js";
 import { Origins } from "./origins.js";
@@ -96,13 +97,14 @@ export class Viewers {
       if (status) {
         this.count(`http ${status}`);
         const lines = [
-          `HTTP/1.1 ${status}`,
+          `HTTP/1.1 ${status} ${http.STATUS_CODES[status]}`,
           "Content-Type: text/plain; charset=utf-8",
           "X-Content-Type-Options: nosniff",
         ];
-        socket.end(
+        socket.write(
           `${[...lines, `Content-Length: ${text.length + 1}`, "Connection: close"].join("\r\n")}\r\n\r\n${text}\n`,
         );
+        socket.destroySoon(); // also when the client leaves its side open
         return;
       }
       sockets.handleUpgrade(request, socket, start, (accepted) => new Connection(accepted, request.socket, this));

@@ -7,16 +7,20 @@ import https from "node:https";
 import path from "node:path";
 import { BrowserFiles, PERSPECTIVE, ROOT } from "./browser-files.js";
 import { CONTENT_TYPE, metricsOf } from "./metrics.js";
+import { log } from "./report.js";
 
 // The viewer's text filters have one inline handler, which makes them as wide as their text.
 const FILTER_HANDLER = "this.parentNode.dataset.value=this.value";
 const STATUSES = ["waiting", "stale", "incomplete", "ok"]; // the worst first
 const MAX_BODY = 64 * 1024; // bytes of a request, none of which needs any
 const WRITE_MS = 120_000; // the longest that a reader of one answer may take
+const SPARE_DESCRIPTORS = 64; // kept for the database, files and pipes
+const QUIET_MS = 60_000; // between two lines about connections that are too many
 const LIMITS = {
   headersTimeout: 10_000,
   requestTimeout: 10_000,
   keepAliveTimeout: 20_000,
+  handshakeTimeout: 10_000,
   connectionsCheckingInterval: 5000,
 };
 const HOST = /^([\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?)$/;
@@ -58,7 +62,8 @@ class Web {
 
   /** Answers one request; errors of one line, no guessed types, known hosts only. */
   async answer(request, response) {
-    response.setTimeout(WRITE_MS, () => response.destroy());
+    const late = setTimeout(() => response.destroy(), WRITE_MS);
+    response.on("close", () => clearTimeout(late));
     const { host } = request.headers;
     const isOurs = this.viewers.origins.knowsHost(host);
     const [where, query = ""] = request.url.split("?"); // as it came: no dots are resolved
@@ -135,7 +140,7 @@ class Web {
 }
 
 function send(response, status, text, type, headers = {}) {
-  const body = Buffer.from(text);
+  const body = Buffer.isBuffer(text) ? text : Buffer.from(text); // a large file is not copied for each reader
   response.writeHead(status, { ...HEADERS, "Content-Type": type, "Content-Length": body.length, ...headers });
   response.end(response.req.method === "HEAD" ? undefined : body);
 }
@@ -155,10 +160,24 @@ export function makeHttpServer(options, tls = null) {
   return server;
 }
 
-/** Resolves to the port, once it listens; --port 0 leaves it open. */
+/** Resolves to the port, once it listens; --port 0 leaves it open. Connections beyond the descriptors are closed. */
 export function listen(server, port, host) {
+  process.report.excludeNetwork = true; // or names would be looked up
+  const { soft } = process.report.getReport().userLimits?.open_files ?? {}; // Node has raised it as far as allowed
+  if (soft > 0) server.maxConnections = Math.max(soft - SPARE_DESCRIPTORS, 16);
+  let warnedAt = -QUIET_MS;
+  function warn(reason) {
+    if (performance.now() - warnedAt < QUIET_MS) return;
+    warnedAt = performance.now();
+    log.warning(`new connections are closed: ${reason}`);
+  }
+  server.on("drop", () => warn(`${server.maxConnections} are open`));
   return new Promise((resolve, reject) => {
     server.once("error", reject);
-    server.listen(port, host, () => resolve(server.address().port));
+    server.listen(port, host, () => {
+      server.off("error", reject);
+      server.on("error", (error) => warn(error.code)); // of accepting
+      resolve(server.address().port);
+    });
   });
 }
