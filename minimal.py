@@ -34,7 +34,7 @@ def read_tdengine(sql):
         return list(connection.query(sql))
     except BaseException as error:  # taosws' PanicException is no Exception
         create_tdengine_connection.cache_clear()
-        raise RuntimeError(f"{error}" if "[0x" in f"{error}" else "what is TDENGINE_DSN?") from None
+        raise RuntimeError(f"{error}" if "[0x" in f"{error}" else "TDENGINE_DSN is no address, check it") from None
 
 
 async def perspective_thread(client, database, table, hosted=None, since=0, shown=()):
