@@ -143,11 +143,8 @@ async function main() {
     return unitsPerS;
   }
 
-  const insert = (data) =>
-    query(
-      dsn,
-      Dataset.insertSql(database, data, (stamp) => stamp / unitNs),
-    );
+  const toUnits = (stamp) => stamp / unitNs;
+  const insert = (data) => query(dsn, Dataset.insertSql(database, data, toUnits));
   const outbox = new Outbox({ ...outboxOptions(args), connect, insert });
   let refused = null;
   try {
