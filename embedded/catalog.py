@@ -18,14 +18,9 @@ class Table:
     columns: list
     tags: list | None
     subtables: dict = dataclasses.field(default_factory=dict)  # name: number
+    last_number: int = 0  # the highest that a subtable was given
     newest: int | None = None  # no row is newer than this; None: not known yet
     expires_at: float = 0.0  # when rows older than KEEP are deleted next
-    last_number: int = 0  # the highest that a subtable was given
-
-    def new_number(self):
-        """For a subtable."""
-        self.last_number = 1 + max(self.last_number, *self.subtables.values(), 0)
-        return self.last_number
 
     @property
     def keys(self):
@@ -37,7 +32,7 @@ class Found(typing.NamedTuple):
     """What a name stands for: a plain table, a supertable, or (number is not None) a subtable of it."""
 
     table: Table
-    number: int | None
+    number: int | None = None
 
     @property
     def is_stable(self):
@@ -54,11 +49,8 @@ class Database:
     def get(self, name):
         """The Found of a name, or None."""
         if name in self.tables:
-            return Found(self.tables[name], None)
-        for table in self.tables.values():
-            if name in table.subtables:
-                return Found(table, table.subtables[name])
-        return None
+            return Found(self.tables[name])
+        return next((Found(t, t.subtables[name]) for t in self.tables.values() if name in t.subtables), None)
 
 
 def named(columns, name):

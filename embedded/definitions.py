@@ -1,44 +1,44 @@
 """CREATE, DROP, ALTER, USE, DESCRIBE, SHOW and DELETE. Each function stands behind its statement's first word."""
 
-from . import insert
 from .catalog import Database, named
-from .errors import TDengineError
+from .errors import SYNTAX, TDengineError
 from .select import Result, Select
-from .sources import system_rows
-from .types import BY_NAME, DECIMAL, DECIMAL64, INT, JSON, NCHAR, PRECISIONS, TIMESTAMP, VARCHAR, Column
+from .sql import nanoseconds
+from .types import BY_NAME, DECIMAL, DECIMAL64, INT, JSON, PRECISIONS, TIMESTAMP, VARCHAR, Column
 
 KEEP_MS = 3650 * 86_400_000
 WITHOUT_EFFECT = ("buffer", "vgroups", "replica", "wal_level", "wal_retention_period", "pages", "cachesize", "duration")
-SYSTEM_DATABASES = ("information_schema", "performance_schema")
+LONGEST = {"NCHAR": 16379, "DECIMAL": 38}  # other types: 65517
 
 
 def create(session, parser):
-    storage, what = session.storage, parser.one_of("database", "table", "stable", "topic")
-    if_not_exists = parser.accept("if", "not", "exists")
-    if what == "topic":
-        return storage.topics.create(session, parser, if_not_exists)
-    if what == "database":
-        return create_database(storage, parser, if_not_exists)
+    what, tolerated = parser.one_of("database", "table", "stable", "topic"), ()
+    if parser.accept("if", "not", "exists"):
+        tolerated = (0x0381, 0x0603, 0x03E0)
     name = parser.table_name()
-    database, tags = session.database_of(name), None
-    found = database.get(name[1])
-    using = insert.Using(session, parser) if parser.is_next("using") else None
-    if using is None:
-        columns = parse_columns(parser, "c")
-        tags = [tag._replace(note="TAG") for tag in parse_columns(parser, "g")] if parser.accept("tags") else None
-        check_columns(columns, tags or [])
-    parser.end()
-    if what == "stable" and tags is None:
-        raise parser.refused()
-    if found is None:
-        if using:
-            storage.write([], [using.new_subtable(name[1])])
+    try:
+        if what == "database":
+            create_database(session.storage, name[1], parser)
+        elif what == "topic":
+            session.storage.topics.create(session, name[1], parser)
         else:
-            storage.create_table(database, name[1], columns, tags)
-    elif not if_not_exists:
-        is_one = tags and found.is_stable
-        raise TDengineError(0x0360 if is_one else 0x0603, f"{'STable' if is_one else 'Table'} already exists")
-    return 0
+            create_table(session, name, parser, what == "stable")
+    except TDengineError as error:
+        if error.code not in tolerated:
+            raise
+
+
+def create_table(session, name, parser, is_stable):
+    database, tags = session.database_of(name), None
+    columns = parse_columns(parser, "c")
+    if is_stable or parser.is_next("tags"):
+        parser.expect("tags")
+        tags = [tag._replace(note="TAG") for tag in parse_columns(parser, "g")]
+    parser.end()
+    check_columns(columns, tags or [])
+    if database.get(name[1]):
+        raise TDengineError(0x0603, "Table already exists")
+    session.storage.create_table(database, name[1], columns, tags)
 
 
 def parse_columns(parser, letter):
@@ -51,13 +51,14 @@ def parse_column(parser):
     type = BY_NAME.get(parser.expect_kind("word").upper() + " UNSIGNED" * parser.accept("unsigned"))
     if type is None:
         raise parser.refused(token)
-    if type.name == "DECIMAL":
-        length, scale = (*parser.listed(lambda: parser.expect_kind("int")), 0)[:2]
-        type = DECIMAL64 if length <= 18 else DECIMAL
-    elif type.width == 0:
-        length = 4095 if type is JSON else parser.listed(lambda: parser.expect_kind("int"))[0]
-    if length > (38 if type.width else 16379 if type is NCHAR else 65517) or scale > length:
+    if type is JSON:
+        length = 4095
+    elif type.dtype is None:
+        length, scale = (*parser.listed(lambda: int(parser.expect_kind("int"))), 0)[:2]
+    if length > LONGEST.get(type.name, 65517) or scale > length:
         raise parser.refused(token)
+    if type is DECIMAL64 or type is DECIMAL:
+        type = DECIMAL64 if length <= 18 else DECIMAL
     is_key = parser.accept("primary", "key") or parser.accept("composite", "key")
     return Column(name, type, length, scale, "COMPOSITE KEY" if is_key else "")
 
@@ -65,58 +66,60 @@ def parse_column(parser):
 def check_columns(columns, tags):
     if columns[0].type is not TIMESTAMP:
         raise TDengineError(0x2641, "First column must be timestamp")
-    if not 2 <= len(columns) <= 4096:
+    if len(columns) < 2:
         raise TDengineError(0x263F, "Illegal number of columns")
     if len({column.name for column in (*columns, *tags)}) < len(columns) + len(tags):
         raise TDengineError(0x263C, "Duplicated column names")
-    misplaced = [
-        c
-        for k, c in enumerate(columns)
-        if c.note and (k != 1 or "INT" not in c.type.name and c.type.name != "VARCHAR") or c.type is JSON
-    ]
-    if misplaced or any(tag.is_decimal for tag in tags) or JSON in [tag.type for tag in tags[1:]]:
-        raise TDengineError(0x2600, "syntax error: a column or tag of this type can't be there")
+    keys = [column for column in columns if column.note]
+    is_key_wrong = keys and (keys != columns[1:2] or "INT" not in keys[0].type.name and keys[0].type is not VARCHAR)
+    is_json_wrong = any(column.type is JSON for column in (*columns, *tags[1:]))
+    if is_key_wrong or is_json_wrong or any(tag.is_decimal for tag in tags):
+        raise TDengineError(SYNTAX, "syntax error: a column or tag of this type can't be there")
 
 
-def create_database(storage, parser, if_not_exists):
-    name, precision, keep_ms = parser.name(), 0, KEEP_MS
+def create_database(storage, name, parser):
+    precision, keep_ms = 0, KEEP_MS
     while parser.token.kind != "end":
         option, token = parser.one_of("precision", "keep", *WITHOUT_EFFECT), parser.next()
-        if option == "precision":
-            if token.value not in PRECISIONS:
-                raise TDengineError(0x2619, f"Invalid option precision: {token.value}")
+        if option == "precision" and token.value in PRECISIONS:
             precision = PRECISIONS.index(token.value)
-        elif token.kind not in ("int", "duration"):
+        elif option == "precision" or token.kind not in ("int", "duration"):
             raise parser.refused(token)
         elif option == "keep":
-            keep_ms = min(token.value * 86_400_000 if token.kind == "int" else token.value // 10**6, 2**53)
-    if name not in storage.databases and name not in SYSTEM_DATABASES:
-        with storage.transaction(changes_catalog=True):
-            storage.databases[name] = Database(name, precision, keep_ms)
-    elif not if_not_exists:
+            duration = token.value if token.kind == "duration" else f"{token.value}d"
+            keep_ms = min(nanoseconds(duration) // 10**6, 2**53)
+    if name in storage.databases or name == "information_schema":
         raise TDengineError(0x0381, "Database already exists")
-    return 0
+    with storage.transaction(changes_catalog=True):
+        storage.databases[name] = Database(name, precision, keep_ms)
 
 
 def drop(session, parser):
-    storage, what = session.storage, parser.one_of("database", "table", "stable", "topic")
-    if_exists = parser.accept("if", "exists")
+    storage, what, tolerated = session.storage, parser.one_of("database", "table", "stable", "topic"), ()
+    if parser.accept("if", "exists"):
+        tolerated = (0x0388, 0x2603, 0x0362, 0x03E1)
     name = parser.table_name()
     parser.end()
-    if what == "topic":
-        storage.topics.drop(name[1], if_exists)
-    elif what == "database" and not (if_exists and name[1] not in storage.databases):
-        storage.topics.refuse_change(storage.database(name[1]).tables.values())
-        storage.drop(storage.database(name[1]))
-    elif what != "database":
-        found = session.database_of(name).get(name[1])
-        if what == "stable" and not (found and found.is_stable) and not (if_exists and found is None):
-            raise TDengineError(0x0362, "STable not exist")
-        if found and found.is_stable:
-            storage.topics.refuse_change([found.table])
-        if found or not if_exists:
-            storage.drop(session.find(name).table.database, name[1])
-    return 0
+    try:
+        if what == "topic":
+            storage.topics.drop(name[1])
+        elif what == "database":
+            storage.topics.refuse_change(storage.database(name[1]).tables.values())
+            storage.drop(storage.database(name[1]))
+        else:
+            drop_table(session, name, what == "stable")
+    except TDengineError as error:
+        if error.code not in tolerated:
+            raise
+
+
+def drop_table(session, name, is_stable):
+    found = session.database_of(name).get(name[1])
+    if is_stable and not (found and found.is_stable):
+        raise TDengineError(0x0362, "STable not exist")
+    if session.find(name).is_stable:
+        session.storage.topics.refuse_change([found.table])
+    session.storage.drop(found.table.database, name[1])
 
 
 def alter(session, parser):
@@ -126,7 +129,7 @@ def alter(session, parser):
     if what == "add":
         stored = f"c{1 + max(int(each.stored[1:]) for each in table.columns)}"
         columns = [*table.columns, parse_column(parser)._replace(stored=stored)]
-        change = f"ADD COLUMN {stored} {columns[-1].type_name(columns[-1].type.duck)}"
+        change = f"ADD COLUMN {stored} {columns[-1].duck}"
     else:
         column = named(table.columns, parser.name())
         columns = [each for each in table.columns if each != column or column in table.keys]
@@ -139,45 +142,37 @@ def alter(session, parser):
     with session.storage.transaction(changes_catalog=True) as execute:
         execute(f"ALTER TABLE t{table.id} {change}")
         table.columns = columns
-    return 0
 
 
 def use(session, parser):
-    name = parser.name()
+    session.database = session.storage.database(parser.name()).name
     parser.end()
-    session.database = name if name in SYSTEM_DATABASES else session.storage.database(name).name
     return 0
 
 
 def delete(session, parser):
-    select = Select(session, parser, items=())
+    select = Select(session, parser)
     parser.end()
-    if select.used - {"c0"} or select.groups or select.order or select.limit:
+    if select.used - {"c0", "now"}:
         raise TDengineError(0x2654, "Only the time can be a condition of DELETE")
-    condition = " AND ".join(f"({text})" for text in (select.source.where, select.where) if text)
+    if not select.source.hidden or select.window or select.order or select.limit:
+        raise parser.refused(parser.tokens[0])
     with session.storage.transaction() as execute:
-        return execute(f"DELETE FROM {select.source.table} WHERE {condition or 'true'}").fetchone()[0]
+        condition = f"({select.source.where}) AND ({select.where})"
+        return execute(f"DELETE FROM {select.source.table} WHERE {condition}").fetchone()[0]
 
 
 def describe(session, parser):
     table = session.find(parser.table_name()).table
     parser.end()
-    columns = (*table.columns, *(table.tags or ()))
-    found = [(c.name, c.type_name(c.type.name), c.type.width or c.length, c.note, "", "", "") for c in columns]
+    rows = [(*column.described(), column.note, "", "", "") for column in (*table.columns, *(table.tags or ()))]
     names = ("field", "type", "length", "note", "encode", "compress", "level")
     shown = [Column(name, INT if name == "length" else VARCHAR, 64) for name in names]
-    return Result(
-        shown, [[v if isinstance(v, int) else v.encode() for v in listed] for listed in zip(*found, strict=True)]
-    )
+    columns = zip(*rows, strict=True)
+    return Result(shown, [[v if isinstance(v, int) else v.encode() for v in column] for column in columns])
 
 
 def show(session, parser):
-    what = parser.one_of("databases", "tables", "stables", "topics")
+    parser.expect("topics")
     parser.end()
-    (name, *_), rows = system_rows(session.storage, f"ins_{what}")
-    if what in ("tables", "stables"):
-        if session.database is None:
-            raise TDengineError(0x2600, 'syntax error near "database not specified"')
-        rows = [row for row in rows if row[1] == session.database]
-    names = [*(SYSTEM_DATABASES if what == "databases" else ()), *(row[0] for row in rows)]
-    return Result([Column(name, VARCHAR, 192)], [[text.encode() for text in names]])
+    return Result([Column("topic_name", VARCHAR, 192)], [[name.encode() for name in session.storage.topics.topics]])

@@ -1,89 +1,57 @@
 """INSERT, with values in its SQL or bound to a prepared statement."""
 
-import decimal
 import re
-import time
 
-import duckdb
 import numpy as np
 
 from . import literals
 from .catalog import named
-from .errors import STAND_IN, TDengineError
+from .errors import NO_TABLE, STAND_IN, SYNTAX, UNPARSABLE, TDengineError
 from .rows import Rows
 from .sql import Parser
 from .types import TIMESTAMP, VARCHAR, Column
 
-MARK = object()  # a `?`
 TABLE_NAME = Column("tbname", VARCHAR, 269)
-UNPARSABLE = (0x0216, "Syntax error in SQL")
-NO_DATABASE = (0x0200, "db is not specified")
+SYNTAX_ERROR = (UNPARSABLE, "Syntax error in SQL")
 FIELDS = ("name", "field_type", "precision", "scale", "bytes", "bind_type")
-
-
-def parse_value(parser):
-    """A value as literals.convert() takes it, or MARK."""
-    if parser.token.kind in ("int", "text"):  # most are
-        return parser.next().value
-    moment = parser.time(time.time_ns())
-    if moment is not None:
-        return literals.Moment(moment)
-    sign = parser.next().value if parser.is_next("-") or parser.is_next("+") else ""
-    token = parser.next()
-    if token.kind in ("int", "float"):
-        return int(f"{sign}{token.value}") if token.kind == "int" else decimal.Decimal(f"{sign}{token.value}")
-    values = {"true": True, "false": False, "null": None, "?": MARK}
-    if sign or token.kind not in ("word", "sign") or token.value not in values:
-        raise parser.refused(token)
-    return values[token.value]
-
-
-class Using:
-    """USING stable [(tags)] TAGS (values), at that word."""
-
-    def __init__(self, session, parser):
-        parser.expect("using")
-        found = session.find(parser.table_name(), NO_DATABASE)
-        if not found.is_stable:
-            raise parser.refused()
-        self.stable = found.table
-        names = parser.listed(parser.name) if parser.is_next("(") else [tag.name for tag in self.stable.tags]
-        self.tags = [named(self.stable.tags, name) for name in names]
-        parser.expect("tags")
-        self.values = parser.listed(lambda: parse_value(parser))
-        if len(self.values) != len(self.tags):
-            raise TDengineError(0x260D, "Tags number not matched")
-
-    def new_subtable(self, name, values=None):
-        """(supertable, name, a new number, all its tags), as Storage.write() takes them; values: those bound."""
-        if values is None:
-            precision = self.stable.database.precision
-            values = [literals.convert(v, tag, precision) for v, tag in zip(self.values, self.tags, strict=True)]
-        given = dict(zip((tag.stored for tag in self.tags), values, strict=True))
-        number = self.stable.new_number()
-        return self.stable, name, number, [given.get(tag.stored) for tag in self.stable.tags]
+CODES = {SYNTAX: UNPARSABLE, 0x2601: UNPARSABLE, 0x2616: 0x0200}  # of INSERT, where other statements have the former
+PREPARE_CODES = CODES | {0x2603: 0x022B}
 
 
 class Insert:
-    """INTO {table | ?} [USING ..] [(columns)] VALUES, of one table, with what is bound to it."""
+    """INTO {table | ?} [USING stable [(tags)] TAGS (..)] [(columns)] VALUES, of one table, with what is bound to it."""
 
     def __init__(self, session, parser):
         """The parser stands behind INTO."""
         self.storage, self.pending, self.failed = session.storage, [], None
         name = (None, None) if parser.accept("?") else parser.table_name()
-        found = session.database_of(name, NO_DATABASE).get(name[1]) if name[1] else None
-        self.using = Using(session, parser) if parser.is_next("using") else None
-        if found is None and self.using is None:
-            raise TDengineError(0x2603, "Table does not exist")
-        if found and found.is_stable:
-            raise TDengineError(0x0216, "syntax error: bounded cols is expected for supertable insertion")
-        self.name, self.table = name[1], found.table if found else self.using.stable
+        found = session.database_of(name).get(name[1]) if name[1] else None
+        self.is_using, self.tags, self.tag_literals = parser.accept("using"), [], []
+        if self.is_using:
+            stable = session.find(parser.table_name())
+            if not stable.is_stable:
+                raise parser.refused()
+            self.parse_tags(stable.table.tags, parser)
+            found = found or stable
+        elif found is None:
+            raise TDengineError(*NO_TABLE)
+        elif found.is_stable:
+            raise TDengineError(*SYNTAX_ERROR)
+        self.name, self.table = name[1], found.table
         self.columns = self.known_columns = self.table.columns
         if parser.is_next("("):
             self.columns = [named(self.table.columns, name) for name in parser.listed(parser.name)]
         if self.table.columns[0] not in self.columns:
             raise TDengineError(0x0200, "Primary timestamp column should not be null")
         parser.expect("values")
+
+    def parse_tags(self, tags, parser):
+        names = parser.listed(parser.name) if parser.is_next("(") else [tag.name for tag in tags]
+        self.tags = [named(tags, name) for name in names]
+        parser.expect("tags")
+        self.tag_literals = parser.listed(lambda: literals.parse(parser))
+        if len(self.tag_literals) != len(self.tags):
+            raise TDengineError(0x260D, "Tags number not matched")
 
     def bind(self, name, tags, arrays):
         """Adds the columns of one table; name and tags when the SQL has ? for them, else None."""
@@ -93,7 +61,7 @@ class Insert:
                 raise TDengineError(0x022B, "Stmt table name not set")
         for column, array in zip(self.columns, arrays, strict=True):
             column.check_lengths(array)
-        for column, value in zip(self.using.tags if tags else (), tags or (), strict=True):
+        for column, value in zip(self.tags if tags else (), tags or (), strict=True):
             column.check_lengths([value])
         if len(arrays[0]):
             self.pending.append((self.name or name, tags, arrays))
@@ -103,14 +71,14 @@ class Insert:
         rows, precision = {}, self.table.database.precision
         keys = [self.columns.index(key) for key in self.table.keys if key in self.columns]
         while parser.is_next("(") or not rows:
-            values = parser.listed(lambda: parse_value(parser))
+            found = parser.listed(lambda: literals.parse(parser))
             parser.accept(",")
-            if len(values) != len(self.columns) or MARK in values:
-                raise TDengineError(0x0216, "syntax error near ')' (number of values, or ? only used in stmt)")
-            values = [literals.convert(v, column, precision) for v, column in zip(values, self.columns, strict=True)]
+            if len(found) != len(self.columns):
+                raise TDengineError(*SYNTAX_ERROR)
+            values = [literals.convert(v, column, precision) for v, column in zip(found, self.columns, strict=True)]
             key = tuple(values[at] for at in keys)
             if None in key:
-                raise TDengineError(0x0216, "syntax error (Primary timestamp column should not be null)")
+                raise TDengineError(UNPARSABLE, "syntax error (Primary timestamp column should not be null)")
             earlier = rows.get(key, values)
             rows[key] = [old if value is None else value for value, old in zip(values, earlier, strict=True)]
         arrays = [list(values) for values in zip(*rows.values(), strict=True)]
@@ -126,13 +94,18 @@ class Insert:
         arrays = [join([arrays[k] for *_, arrays in pending]) for k in range(len(self.columns))]
         return Rows(self.table, subtables, self.columns, arrays)
 
-    def subtable(self, name, tags, new):
-        """The number of the subtable of that name."""
+    def subtable(self, name, values, new):
+        """The number of the subtable of that name; a new one is given its tags' values, those bound or in the SQL."""
         found = self.table.database.get(name)
         if found and (found.number is None or found.table is not self.table):
-            raise TDengineError(*UNPARSABLE)
+            raise TDengineError(*SYNTAX_ERROR)
         if found is None and name not in new:
-            new[name] = self.using.new_subtable(name, tags)
+            if values is None:
+                pairs = zip(self.tag_literals, self.tags, strict=True)
+                values = [literals.convert(each, tag, self.table.database.precision) for each, tag in pairs]
+            given = dict(zip((tag.stored for tag in self.tags), values, strict=True))
+            self.table.last_number += 1
+            new[name] = self.table, name, self.table.last_number, [given.get(tag.stored) for tag in self.table.tags]
         return found.number if found else new[name][2]
 
 
@@ -140,19 +113,16 @@ def insert(session, parser):
     """The rows of all tables are stored, or none. Behind the word INSERT."""
     try:
         parser.expect("into")
-        with session.storage.lock:  # what it finds is still there when the rows are stored
-            inserts, new = [], {}
-            while parser.token.kind != "end" or not inserts:
-                target = Insert(session, parser)
-                if target.name is None:
-                    raise parser.refused(parser.tokens[0])
-                target.bind_literals(parser)
-                inserts.append(target.take(new))
-            return session.storage.write(inserts, list(new.values()))
+        inserts, new = [], {}
+        while parser.token.kind != "end" or not inserts:
+            target = Insert(session, parser)
+            if target.name is None:
+                raise parser.refused(parser.tokens[0])
+            target.bind_literals(parser)
+            inserts.append(target.take(new))
+        return session.storage.write(inserts, list(new.values()))
     except TDengineError as error:
-        raise TDengineError(0x0216 if error.code in (0x2600, 0x2601) else error.code, error.message) from None
-    except duckdb.ConversionException as error:
-        raise TDengineError(0x0216, f"syntax error ({str(error).splitlines()[0]})") from None
+        raise TDengineError(CODES.get(error.code, error.code), error.message) from None
 
 
 class PreparedInsert(Insert):
@@ -164,28 +134,24 @@ class PreparedInsert(Insert):
             parser = Parser(text)
             parser.expect("insert", "into")
             super().__init__(session, parser)
-            marks = parser.listed(lambda: parse_value(parser))
+            marks = parser.listed(lambda: literals.parse(parser))
             parser.end()
         except TDengineError as error:
-            codes = {0x2603: (0x022B, error.message)} | dict.fromkeys((0x2600, 0x2601, 0x0216), UNPARSABLE)
-            raise TDengineError(*codes.get(error.code, (error.code, error.message))) from None
-        self.tags, tag_marks = (self.using.tags, self.using.values) if self.using else ([], [])
-        if (self.name is None) != (self.using is not None) or {*marks, *tag_marks} != {MARK}:
-            raise TDengineError(
-                0x0200, f"Invalid operation: this {STAND_IN} prepares `?` with USING, and nothing but `?`"
-            )
+            raise TDengineError(PREPARE_CODES.get(error.code, error.code), error.message) from None
+        if (self.name is None) != self.is_using or {*marks, *self.tag_literals} != {literals.MARK}:
+            message = f"Invalid operation: this {STAND_IN} prepares `?` with USING, and nothing but `?`"
+            raise TDengineError(0x0200, message)
         if len(marks) != len(self.columns):
             too_many = len(marks) > len(self.columns) and self.columns is self.known_columns
-            raise TDengineError(*((0x263F, "Illegal number of columns") if too_many else UNPARSABLE))
+            raise TDengineError(*((0x263F, "Illegal number of columns") if too_many else SYNTAX_ERROR))
 
     def fields(self):
         """What stmt2_prepare answers about every ?: table name 4, tags 2, columns 1."""
         kinds = [(TABLE_NAME, 4)] * (self.name is None) + [(column, 2) for column in self.tags]
         values, precision = [], self.table.database.precision
         for column, kind in (*kinds, *((column, 1) for column in self.columns)):
-            of_type = (
-                (column.length, column.scale) if column.is_decimal else (precision * (column.type is TIMESTAMP), 0)
-            )
+            decimal = (column.length, column.scale) if column.is_decimal else (0, 0)
+            of_type = (precision, 0) if column.type is TIMESTAMP else decimal
             width = column.type.width if column.is_decimal else column.width
             values.append((column.name, column.type.number, *of_type, width, kind))
         return [dict(zip(FIELDS, field, strict=True)) for field in values]
@@ -202,7 +168,7 @@ class PreparedInsert(Insert):
             if current is not self.table and current and current.tags and self.table.tags:
                 raise TDengineError(0x0115, "Ref is not there")
             if current is not self.table or self.table.columns is not self.known_columns:
-                raise TDengineError(*UNPARSABLE)
+                raise TDengineError(*SYNTAX_ERROR)
             return self.storage.write([self.take(new)], list(new.values()))
 
 

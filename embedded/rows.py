@@ -36,19 +36,18 @@ class Rows(typing.NamedTuple):
         """{stored name: numpy array}, of rows with one key the last one; DuckDB reads it by its variable's name."""
         batch = {column.stored: as_numpy(array) for column, array in zip(self.columns, self.arrays, strict=True)}
         batch |= {} if self.subtables is None else {"s": self.subtables}
-        if len(batch["c0"]) < 2 or (np.diff(batch["c0"]) > 0).all():
+        if (np.diff(batch["c0"]) > 0).all():
             return batch
         keys = zip(*(batch[name].tolist() for name in self.key_names()), strict=True)
-        last = {key: at for at, key in enumerate(keys)}
-        kept = np.array(sorted(last.values()))
-        return batch if len(kept) == len(batch["c0"]) else {name: array[kept] for name, array in batch.items()}
+        kept = np.array(sorted({key: at for at, key in enumerate(keys)}.values()))
+        return {name: array[kept] for name, array in batch.items()}
 
     def key_names(self):
         return ["s"] * (self.subtables is not None) + [key.stored for key in self.table.keys]
 
     def casts(self, names):
         """DuckDB's SELECT list that gives columns of a batch the types of the table."""
-        types = {"s": "INTEGER"} | {column.stored: column.type_name(column.type.duck) for column in self.table.columns}
+        types = {"s": "INTEGER"} | {column.stored: column.duck for column in self.table.columns}
         return ", ".join(f"CAST({name} AS {types[name]}) AS {name}" for name in names)
 
     def write(self, execute):
@@ -60,16 +59,15 @@ class Rows(typing.NamedTuple):
             table.expires_at = now + EXPIRES_S
         if table.newest is None:
             (table.newest,) = execute(f"SELECT coalesce(max(c0), {NOTHING}) FROM {name}").fetchone()
-        names, source = ", ".join(batch), f"SELECT {self.casts(batch)} FROM batch"
+        source = f"SELECT {self.casts(batch)} FROM batch"
         if first > table.newest:
-            execute(f"INSERT INTO {name} ({names}) {source}")
+            execute(f"INSERT INTO {name} BY NAME {source}")
         else:
-            keys = self.key_names()
-            match = " AND ".join([f"t.c0 BETWEEN {first} AND {last}", *(f"t.{key} = b.{key}" for key in keys)])
-            changes = ", ".join(f"{name} = b.{name}" for name in batch if name not in keys)
-            update = f"WHEN MATCHED THEN UPDATE SET {changes}" if changes else ""
-            insert = f"INSERT ({names}) VALUES ({', '.join(f'b.{name}' for name in batch)})"
-            execute(f"MERGE INTO {name} t USING ({source}) b ON {match} {update} WHEN NOT MATCHED THEN {insert}")
+            match = "".join(f" AND t.{key} = b.{key}" for key in self.key_names())
+            execute(
+                f"MERGE INTO {name} t USING ({source}) b ON t.c0 BETWEEN {first} AND {last}{match}"
+                " WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME"
+            )
         table.newest = max(table.newest, last)
         return len(batch["c0"])
 

@@ -20,10 +20,8 @@ FIRST = """
 CREATE TABLE IF NOT EXISTS catalog AS SELECT '[]' AS databases, 0 AS last_table;
 CREATE TABLE IF NOT EXISTS topics (name VARCHAR, database VARCHAR, text VARCHAR);
 """
-
-
-class UnusableFolder(Exception):
-    """The data folder cannot be used; the text says why."""
+CONFIG = {"threads": 1, "memory_limit": "512MB"}
+CONFIG |= {"default_null_order": "nulls_first_on_asc_last_on_desc"}  # NULL is less than all else
 
 
 class Storage:
@@ -33,21 +31,14 @@ class Storage:
         self.folder, self.lock = pathlib.Path(folder), threading.RLock()
         self.topics = None  # topics.Topics, which wants to know of inserts
         self.opened, self.databases, self.last_table = None, {}, 0
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.connection()
-        except FileExistsError:
-            raise UnusableFolder(f"{self.folder} is not a folder") from None
-        except (OSError, duckdb.Error, ValueError) as error:
-            text = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            used = "is in use by another stand-in" if "Could not set lock" in text else f"cannot be used: {text}"
-            raise UnusableFolder(f"{self.folder} {used}") from None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.connection()
 
     def connection(self):
         """DuckDB's, which is opened, and the catalog read anew, after a failure; its error while it cannot be."""
         with self.lock:
             if self.opened is None:
-                opened = duckdb.connect(str(self.folder / FILE), config={"threads": 1, "memory_limit": "512MB"})
+                opened = duckdb.connect(str(self.folder / FILE), config=CONFIG)
                 opened.execute(FIRST)
                 self.load(opened.execute)
                 self.opened = opened
@@ -56,10 +47,11 @@ class Storage:
     def load(self, read):
         text, self.last_table = read("SELECT * FROM catalog").fetchone()
         self.databases = catalog.from_json(text)
-        tables = [table for database in self.databases.values() for table in database.tables.values()]
-        for table in tables:
-            found = read(f"SELECT n, s FROM g{table.id}").fetchall() if table.tags else ()
-            table.subtables = {name.decode(): number for name, number in found}
+        for database in self.databases.values():
+            for table in database.tables.values():
+                found = read(f"SELECT n, s FROM g{table.id}").fetchall() if table.tags else ()
+                table.subtables = {name.decode(): number for name, number in found}
+                table.last_number = max(table.subtables.values(), default=0)
 
     def database(self, name):
         if name not in self.databases:
@@ -74,11 +66,6 @@ class Storage:
             yield cursor
         finally:
             cursor.close()
-
-    def close(self):
-        with self.lock:
-            if self.opened is not None:
-                self.opened.close()
 
     @contextlib.contextmanager
     def transaction(self, changes_catalog=False):
@@ -95,9 +82,8 @@ class Storage:
             except BaseException as error:
                 with contextlib.suppress(duckdb.Error):  # a COMMIT that failed has rolled back already
                     execute("ROLLBACK")
-                if changes_catalog or isinstance(
-                    error, duckdb.FatalException
-                ):  # which a full disk gives: no more works
+                is_fatal = isinstance(error, duckdb.FatalException)  # which a full disk gives: no more works
+                if changes_catalog or is_fatal:
                     self.opened = None
                 raise
 
@@ -135,9 +121,9 @@ class Storage:
         with self.lock:
             try:
                 with self.transaction() as execute:
-                    for table, name, *values in new_subtables:
-                        marks = ", ".join(["?"] * (2 + len(table.tags)))
-                        execute(f"INSERT INTO g{table.id} VALUES ({marks})", [values[0], name.encode(), *values[1]])
+                    for table, name, number, tags in new_subtables:
+                        marks = ", ".join(["?"] * (2 + len(tags)))
+                        execute(f"INSERT INTO g{table.id} VALUES ({marks})", [number, name.encode(), *tags])
                     count = sum(rows.write(execute) for rows in inserts)
             except BaseException:
                 for rows in inserts:
@@ -150,4 +136,4 @@ class Storage:
 
 
 def definitions(columns):
-    return ", ".join(f"{column.stored} {column.type_name(column.type.duck)}" for column in columns)
+    return ", ".join(f"{column.stored} {column.duck}" for column in columns)

@@ -15,9 +15,9 @@ from stand_in import Raw, decode_block, error_text
 
 REFUSED = {
     "stocks": ["last_row(*)"],
-    "meters": ["SELECT DISTINCT", "last_row("],
+    "meters": ["SELECT DISTINCT", "last_row(", "GROUP BY"],
     "all_types": ["last(ts)"],
-    "errors": ["foo(a)"],
+    "errors": ["foo(a)", "USING m TAGS"],
     "last_second": ["SELECT NOW(), NOW"],
 }
 
