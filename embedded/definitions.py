@@ -124,7 +124,7 @@ def drop_table(session, name, is_stable):
 
 def alter(session, parser):
     parser.one_of("table", "stable")
-    table, number = session.find(parser.table_name())
+    table, is_subtable = session.find(parser.table_name())
     what, _ = parser.one_of("add", "drop"), parser.expect("column")
     if what == "add":
         stored = f"c{1 + max(int(each.stored[1:]) for each in table.columns)}"
@@ -136,7 +136,7 @@ def alter(session, parser):
         change = f"DROP COLUMN {column.stored}"
         session.storage.topics.refuse_change([table])
     parser.end()
-    if number is not None or len(columns) == len(table.columns):
+    if is_subtable or len(columns) == len(table.columns):
         raise parser.refused(parser.tokens[0])
     check_columns(columns, table.tags or [])
     with session.storage.transaction(changes_catalog=True) as execute:

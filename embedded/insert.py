@@ -5,10 +5,10 @@ import re
 import numpy as np
 
 from . import literals
-from .catalog import named
+from .catalog import TBNAME, named
 from .errors import NO_TABLE, STAND_IN, SYNTAX, UNPARSABLE, TDengineError
-from .rows import Rows
 from .sql import Parser
+from .storage import Rows, as_numpy
 from .types import TIMESTAMP, VARCHAR, Column
 
 TABLE_NAME = Column("tbname", VARCHAR, 269)
@@ -85,42 +85,46 @@ class Insert:
         arrays[keys[0]] = np.array(arrays[keys[0]], np.int64)
         self.bind(None, None, arrays)
 
-    def take(self, new):
-        """Rows of what is bound; new: {name: new subtable} of the whole statement, to which it adds."""
-        pending, self.pending, subtables = self.pending, [], None
+    def take(self):
+        """Rows of what is bound."""
+        pending, self.pending, new = self.pending, [], {}
+        columns, arrays = (
+            list(self.columns),
+            [join([arrays[k] for *_, arrays in pending]) for k in range(len(self.columns))],
+        )
         if self.table.tags is not None:
-            numbers = [self.subtable(name, tags, new) for name, tags, _ in pending]
-            subtables = np.repeat(np.array(numbers, np.int32), [len(arrays[0]) for *_, arrays in pending])
-        arrays = [join([arrays[k] for *_, arrays in pending]) for k in range(len(self.columns))]
-        return Rows(self.table, subtables, self.columns, arrays)
+            of_tables = [(name.encode(), *self.tag_values(name, tags, new)) for name, tags, _ in pending]
+            counts = [len(arrays[0]) for *_, arrays in pending]
+            columns += [TBNAME, *self.table.tags]
+            arrays += [np.repeat(as_numpy(list(values)), counts) for values in zip(*of_tables, strict=True)]
+        return Rows(self.table, columns, arrays, new)
 
-    def subtable(self, name, values, new):
-        """The number of the subtable of that name; a new one is given its tags' values, those bound or in the SQL."""
+    def tag_values(self, name, values, new):
+        """The tags of the subtable of that name; those bound or in the SQL when it is a new one."""
         found = self.table.database.get(name)
-        if found and (found.number is None or found.table is not self.table):
+        if found and (found.table is not self.table or not found.is_subtable):
             raise TDengineError(*SYNTAX_ERROR)
         if found is None and name not in new:
             if values is None:
                 pairs = zip(self.tag_literals, self.tags, strict=True)
                 values = [literals.convert(each, tag, self.table.database.precision) for each, tag in pairs]
             given = dict(zip((tag.stored for tag in self.tags), values, strict=True))
-            self.table.last_number += 1
-            new[name] = self.table, name, self.table.last_number, [given.get(tag.stored) for tag in self.table.tags]
-        return found.number if found else new[name][2]
+            new[name] = [given.get(tag.stored) for tag in self.table.tags]
+        return new.get(name) or self.table.subtables[name]
 
 
 def insert(session, parser):
     """The rows of all tables are stored, or none. Behind the word INSERT."""
     try:
         parser.expect("into")
-        inserts, new = [], {}
+        inserts = []
         while parser.token.kind != "end" or not inserts:
             target = Insert(session, parser)
             if target.name is None:
                 raise parser.refused(parser.tokens[0])
             target.bind_literals(parser)
-            inserts.append(target.take(new))
-        return session.storage.write(inserts, list(new.values()))
+            inserts.append(target.take())
+        return session.storage.write(inserts)
     except TDengineError as error:
         raise TDengineError(CODES.get(error.code, error.code), error.message) from None
 
@@ -163,13 +167,13 @@ class PreparedInsert(Insert):
             self.pending = []
             raise failed or TDengineError(0x022A, "Stmt API usage error")
         with self.storage.lock:
-            database, new = self.storage.databases.get(self.table.database.name), {}
+            database = self.storage.databases.get(self.table.database.name)
             current = database and database.tables.get(self.table.name)
             if current is not self.table and current and current.tags and self.table.tags:
                 raise TDengineError(0x0115, "Ref is not there")
             if current is not self.table or self.table.columns is not self.known_columns:
                 raise TDengineError(*SYNTAX_ERROR)
-            return self.storage.write([self.take(new)], list(new.values()))
+            return self.storage.write([self.take()])
 
 
 def join(arrays):

@@ -5,11 +5,12 @@ import typing
 
 import duckdb
 
-from . import blocks, literals
+from . import blocks
+from .catalog import TBNAME
 from .errors import STAND_IN, SYNTAX, TDengineError
-from .sources import Source, blob, find_source
 from .sql import NANOSECONDS, lower_outside_quotes, nanoseconds
-from .types import BIGINT, BOOL, BY_DUCK, NCHAR, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
+from .storage import blob
+from .types import BIGINT, BOOL, BY_DUCK, PRECISIONS, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
 
 ENDS = ("from", "where", "interval", "order", "limit", "as", "asc", "desc", ",", ")")
 WORDS = ("and", "or", "not", "is", "null", "in", "between", "case", "when", "then", "else", "end")
@@ -17,7 +18,32 @@ SIGNS = ("=", "<>", "!=", "<", "<=", ">", ">=", "(", ")", ",")
 CASTS = {"bigint": (TIMESTAMP, BIGINT), "varbinary": (VARCHAR, VARBINARY)}  # those that change no value
 DEEPEST, LONGEST = 50, 4096  # parentheses in each other, words of an expression
 ROWS_PER_BLOCK = 4096
-NOTHING = Source("(VALUES (0)) AS nothing(c0)", {}, {})  # of a SELECT without FROM
+
+
+class Source(typing.NamedTuple):
+    """What a SELECT reads. columns: those of *; hidden: more that may be named; both {name: (DuckDB's SQL, Column)}."""
+
+    table: str
+    columns: dict
+    hidden: dict
+    precision: int
+    where: str = "true"  # always holds
+
+
+NOTHING = Source("(VALUES (0)) nothing", {}, {}, 0)  # of a SELECT without FROM
+
+
+def find_source(session, name):
+    """The Source behind a (database, table)."""
+    found = session.find(name)
+    table, precision, tbname = f"t{found.table.id}", found.table.database.precision, {"tbname": ("n", TBNAME)}
+    columns = {column.name: (column.stored, column) for column in found.table.columns}
+    tags = {column.name: (column.stored, column) for column in found.table.tags or ()}
+    if found.is_stable:
+        return Source(table, columns | tags, tbname, precision)
+    if found.is_subtable:
+        return Source(table, columns, tags | tbname, precision, f"n = {blob(name[1])}")
+    return Source(table, columns, {"tbname": (blob(name[1]), TBNAME)}, precision)
 
 
 class Result:
@@ -97,7 +123,7 @@ class Select:
 
     def sql(self, table=None):
         """DuckDB's SQL; table: what to read instead of the source's own table."""
-        table, order, group = f"{table or self.source.table}{self.source.tags}", self.order, ""
+        table, order, group = table or self.source.table, self.order, ""
         if self.window:
             table, order, group = f"(SELECT *, {self.window} AS w FROM {table})", ["w"], " GROUP BY w"
         elif "sum" in self.functions:
@@ -133,7 +159,7 @@ class Select:
             elif token.kind == "word" and token.value in WORDS:
                 parts.append(parser.next().value)
             else:
-                sql, column = self.value(column)
+                sql, column = self.value()
                 parts.append(f"({sql})")  # two values in a row are no SQL of DuckDB's, then
         if not parts or parts[-1] in SIGNS and parts[-1] != ")":
             raise parser.refused()
@@ -141,15 +167,13 @@ class Select:
         is_column = len(parts) == 1 and column
         return Expression(" ".join(parts), column if is_column else None, is_column and column.name or name)
 
-    def value(self, beside=None):
-        """(DuckDB's SQL, Column or None) of the value that comes next; beside: the column before it."""
+    def value(self):
+        """(DuckDB's SQL, Column or None) of the value that comes next."""
         parser = self.parser
         moment = parser.time(self.now)
         if moment is not None:
             self.used.add("now")
             return f"{moment // self.units}::BIGINT", Column("", TIMESTAMP)
-        if parser.token.kind == "text":
-            return self.text(parser.next().value, beside)
         sign = parser.next().value if parser.is_next("-") or parser.is_next("+") else ""
         if sign or parser.token.kind in ("int", "float"):
             double = "::DOUBLE" if parser.token.kind == "float" else ""
@@ -160,23 +184,11 @@ class Select:
             return "w", Column("_wstart", TIMESTAMP)  # which DuckDB does not find without a window
         return self.column("tbname" if parser.accept("tbname") else parser.name())
 
-    def text(self, text, beside):
-        """(DuckDB's SQL, Column) of a text, which has the type of the column that it is compared with."""
-        if beside and beside.type is TIMESTAMP:
-            try:
-                return f"{literals.timestamp(text, self.precision)}::BIGINT", beside
-            except ValueError:
-                raise TDengineError(0x0127, "Invalid timestamp format") from None
-        if beside and beside.type is NCHAR:
-            return "'" + text.encode(errors="replace").decode().replace("'", "''") + "'", beside
-        found = text.encode(errors="surrogateescape")
-        return blob(found), beside or Column("", VARCHAR, len(found))
-
     def function(self, name):
         """(DuckDB's SQL, Column or None) of a function, at its parenthesis."""
         parser = self.parser
         if parser.accept("(", ")") and name == "server_version":
-            return blob(STAND_IN.encode()), Column("", VARCHAR, len(STAND_IN))
+            return blob(STAND_IN), Column("", VARCHAR, len(STAND_IN))
         parser.expect("(")
         sql, column = ("*", None) if name == "count" and parser.accept("*") else self.value()
         if name == "cast":
@@ -204,6 +216,8 @@ class Select:
 
 def run(session, parser):
     """The Result of a SELECT; the parser stands behind that word."""
+    if [token.value for token in parser.tokens[2:4]] == ["from", "information_schema"]:
+        return run_system(session.storage, parser)
     select = Select(session, parser)
     parser.end()
     try:
@@ -213,3 +227,35 @@ def run(session, parser):
     except (duckdb.BinderException, duckdb.ParserException, duckdb.DataError) as error:
         raise TDengineError(SYNTAX, f"syntax error for this {STAND_IN}: {str(error).splitlines()[0]}") from None
     return Result(columns, list(zip(*rows, strict=True)) or [()] * len(columns), select.precision)
+
+
+def run_system(storage, parser):
+    """SELECT column FROM information_schema.VIEW WHERE column = 'text' [AND ..], as our scripts ask."""
+    wanted, given = parser.name(), {}
+    parser.expect("from", "information_schema", ".")
+    view = parser.name()
+    while parser.one_of("and" if given else "where"):
+        column = parser.name()
+        parser.expect("=")
+        given[column] = parser.expect_kind("text")
+        if parser.token.kind == "end":
+            break
+    rows = [row for row in system_rows(storage, view) if given.items() <= row.items()]
+    if any(wanted not in row for row in rows):
+        raise TDengineError(0x2602, f"Invalid column name: {wanted}")
+    return Result([Column(wanted, VARCHAR, 192)], [[row[wanted].encode() for row in rows]])
+
+
+def system_rows(storage, view):
+    """{column: text} for each; create_time is no time: a text that differs when a table was dropped and made again."""
+    databases = storage.databases.values()
+    tables = [table for database in databases for table in database.tables.values()]
+    if view == "ins_databases":
+        return [{"name": each.name, "precision": PRECISIONS[each.precision]} for each in databases]
+    names, kind = [], view.removeprefix("ins_").removesuffix("s") + "_name"
+    for table in tables:
+        if view == "ins_stables":
+            names += [(table, table.name)] if table.tags else []
+        elif view == "ins_tables":
+            names += [(table, name) for name in (table.subtables if table.tags else [table.name])]
+    return [{kind: name, "db_name": table.database.name, "create_time": str(table.id)} for table, name in names]

@@ -38,7 +38,7 @@ class Topic:
         others = [column for column in self.table.columns if column.stored not in batch]
         nulls = "".join(f", CAST(NULL AS {column.duck}) AS {column.stored}" for column in others)
         with self.storage.cursor() as cursor:
-            cursor.execute(self.select.sql(f"(SELECT {rows.casts(batch)}{nulls} FROM batch)"))
+            cursor.execute(self.select.sql(f"(SELECT {rows.casts()}{nulls} FROM batch)"))
             columns, values = self.select.columns(cursor), list(zip(*cursor.fetchall(), strict=True))
         block = blocks.encode_message_block(columns, values, self.table.database.precision) if values else b""
         self.log[self.end] = block
