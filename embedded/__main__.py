@@ -42,15 +42,6 @@ def ends_when_it_fails(what):
         sys.exit(f"{what} ({str(error).splitlines()[0]})")
 
 
-def open_standard_streams():
-    """A closed one becomes /dev/null: a file or socket in its place would be written to."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
 async def serve(sockets, app, note):
     """Until SIGINT or SIGTERM."""
     stop = asyncio.Event()
@@ -65,7 +56,8 @@ async def serve(sockets, app, note):
 
 
 def main():
-    open_standard_streams()
+    while os.open(os.devnull, os.O_RDWR) < 3:  # closed standard streams; what opens in their place would be written to
+        pass
     args, password = parse_arguments(), "taosdata"
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)

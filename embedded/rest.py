@@ -1,7 +1,6 @@
 """taosAdapter's part that speaks HTTP: POST /rest/sql[/DATABASE], SQL in the body, Basic authentication, JSON back.
 
-Each request stands alone, as with taosAdapter: `USE` is forgotten, the database comes with the address. An error comes
-with HTTP status 200 and its code in the JSON; 400 and 401 are for requests without SQL or without a user.
+Each request stands alone: `USE` is forgotten. An error comes with HTTP status 200 and its code in the JSON.
 """
 
 import asyncio

@@ -12,38 +12,12 @@ from .sql import NANOSECONDS, lower_outside_quotes, nanoseconds
 from .storage import blob
 from .types import BIGINT, BOOL, BY_DUCK, PRECISIONS, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
 
-ENDS = ("from", "where", "interval", "order", "limit", "as", "asc", "desc", ",", ")")
+ENDS = ("from", "where", "interval", "order", "limit", "as", "desc", ",", ")")
 WORDS = ("and", "or", "not", "is", "null", "in", "between", "case", "when", "then", "else", "end")
 SIGNS = ("=", "<>", "!=", "<", "<=", ">", ">=", "(", ")", ",")
 CASTS = {"bigint": (TIMESTAMP, BIGINT), "varbinary": (VARCHAR, VARBINARY)}  # those that change no value
 DEEPEST, LONGEST = 50, 4096  # parentheses in each other, words of an expression
 ROWS_PER_BLOCK = 4096
-
-
-class Source(typing.NamedTuple):
-    """What a SELECT reads. columns: those of *; hidden: more that may be named; both {name: (DuckDB's SQL, Column)}."""
-
-    table: str
-    columns: dict
-    hidden: dict
-    precision: int
-    where: str = "true"  # always holds
-
-
-NOTHING = Source("(VALUES (0)) nothing", {}, {}, 0)  # of a SELECT without FROM
-
-
-def find_source(session, name):
-    """The Source behind a (database, table)."""
-    found = session.find(name)
-    table, precision, tbname = f"t{found.table.id}", found.table.database.precision, {"tbname": ("n", TBNAME)}
-    columns = {column.name: (column.stored, column) for column in found.table.columns}
-    tags = {column.name: (column.stored, column) for column in found.table.tags or ()}
-    if found.is_stable:
-        return Source(table, columns | tags, tbname, precision)
-    if found.is_subtable:
-        return Source(table, columns, tags | tbname, precision, f"n = {blob(name[1])}")
-    return Source(table, columns, {"tbname": (blob(name[1]), TBNAME)}, precision)
 
 
 class Result:
@@ -72,28 +46,38 @@ class Select:
 
     def __init__(self, session, parser):
         """The parser stands behind the word SELECT, or at FROM when there are no items, as in DELETE."""
-        self.parser, self.now, self.source = parser, time.time_ns(), NOTHING
-        self.table, self.items, self.used, self.functions = None, [], set(), set()
+        self.parser, self.now, self.found = parser, time.time_ns(), None
+        self.items, self.used, self.functions = [], set(), set()
         self.where, self.window, self.order, self.limit = "true", "", [], ""
+        self.source, self.always, self.precision = "(VALUES (0)) nothing", "true", 0
+        self.star, self.names = {}, {}  # what * stands for, and what may be named: {name: (DuckDB's SQL, Column)}
         start = parser.at
         while parser.token.kind not in ("end", "bad") and not parser.is_next("from"):
             parser.next()
         if parser.accept("from"):  # what it reads comes first: the items name its columns
-            self.table = parser.table_name()
-            self.source = find_source(session, self.table)
-        self.precision, after, parser.at = self.source.precision, parser.at, start
-        self.units = 10**9 // UNITS_PER_S[self.precision]
+            self.find_source(session, parser.table_name())
+        self.units, after, parser.at = 10**9 // UNITS_PER_S[self.precision], parser.at, start
         if not parser.is_next("from"):
             self.items = sum(parser.several(self.item), [])
-        if self.table:
+        if self.found:
             parser.expect("from")
             parser.at = after
             self.parse_clauses()
 
+    def find_source(self, session, name):
+        self.found = found = session.find(name)
+        self.source, self.precision = f"t{found.table.id}", found.table.database.precision
+        columns = {column.name: (column.stored, column) for column in found.table.columns}
+        tags = {column.name: (column.stored, column) for column in found.table.tags or ()}
+        self.star = columns | tags if found.is_stable else columns
+        self.names = columns | tags | {"tbname": ("n" if found.table.tags else blob(name[1]), TBNAME)}
+        if found.is_subtable:
+            self.always = f"n = {blob(name[1])}"
+
     def item(self):
         """The Expressions of an item of the list."""
-        if self.table and self.parser.accept("*"):
-            return [Expression(sql, column, column.name) for sql, column in self.source.columns.values()]
+        if self.found and self.parser.accept("*"):
+            return [Expression(sql, column, column.name) for sql, column in self.star.values()]
         found = self.expression()
         name = self.parser.name() if self.parser.accept("as") else found.name
         return [found._replace(name=name[:64])]
@@ -113,25 +97,20 @@ class Select:
             self.limit = f" LIMIT {parser.expect_kind('int')}"
 
     def order_item(self):
-        sql, column = self.value()
-        if column is None:
-            raise self.parser.refused(self.parser.tokens[0])
-        if self.parser.accept("desc"):
-            return f"{sql} DESC"
-        self.parser.accept("asc")
-        return sql
+        sql, _ = self.value()
+        return f"{sql} DESC" if self.parser.accept("desc") else sql
 
     def sql(self, table=None):
         """DuckDB's SQL; table: what to read instead of the source's own table."""
-        table, order, group = table or self.source.table, self.order, ""
+        table, order, group = table or self.source, self.order, ""
         if self.window:
             table, order, group = f"(SELECT *, {self.window} AS w FROM {table})", ["w"], " GROUP BY w"
         elif "sum" in self.functions:
             group = " HAVING count(*) > 0"
-        elif not order and not self.functions and self.source.hidden:
+        elif not order and not self.functions and self.found:
             order = ["c0"]
         items, order = ", ".join(item.sql for item in self.items), order and f" ORDER BY {', '.join(order)}" or ""
-        where = f"({self.source.where}) AND ({self.where})"
+        where = f"({self.always}) AND ({self.where})"
         return f"SELECT {items} FROM {table} WHERE {where}{group}{order}{self.limit}"
 
     def columns(self, cursor):
@@ -201,14 +180,14 @@ class Select:
         parser.expect(")")
         if name == "sum" and not (column and column.type.dtype and column.type not in (BOOL, TIMESTAMP)):
             raise TDengineError(0x2802, "Invalid parameter data type : sum")
-        if not self.source.hidden:
+        if not self.found:
             raise parser.refused()
         self.functions.add(name)
         return f"{name}({sql})", None
 
     def column(self, name):
-        found = self.source.columns.get(name) or self.source.hidden.get(name)
-        if not found:
+        found = self.names.get(name)
+        if found is None:
             raise TDengineError(0x2602, f"Invalid column name: {name}")
         self.used.add(found[0])
         return found
@@ -219,7 +198,7 @@ def run(session, parser):
     if [token.value for token in parser.tokens[2:4]] == ["from", "information_schema"]:
         return run_system(session.storage, parser)
     select = Select(session, parser)
-    parser.end()
+    parser.expect_kind("end")
     try:
         with session.storage.cursor() as cursor:
             rows = cursor.execute(select.sql()).fetchall()

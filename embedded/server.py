@@ -11,8 +11,7 @@ from .insert import PreparedInsert
 from .rest import RestHandler
 from .select import Result
 from .session import Session
-from .tmq import Consumer
-from .topics import Topics
+from .tmq import Consumer, Topics
 
 MAX_MESSAGE = 64 * 2**20  # bytes
 PING_S = 54
@@ -87,7 +86,7 @@ class Statements(Connection):
         return {"is_insert": True, "fields": fields, "fields_count": len(fields)}
 
     async def do_stmt2_bind(self, args):
-        await self.in_thread(bind, self.statement(args), args["message"])
+        await self.in_thread(self.statement(args).bind, args["message"])
         return {}
 
     async def do_stmt2_exec(self, args):
@@ -103,15 +102,6 @@ class Statements(Connection):
         if statement is None:
             raise TDengineError(FAILED, "stmt2 is nil")
         return statement
-
-
-def bind(insert, message):
-    try:
-        for name, tags, arrays in protocol.decode_bind(message, insert.tags, insert.columns):
-            insert.bind(name, tags, arrays)
-    except Exception as error:
-        insert.failed = as_tdengine_error(error)
-        raise insert.failed from None
 
 
 def make_app(storage, users):

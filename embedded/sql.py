@@ -96,8 +96,8 @@ class Parser:
 
     def is_next(self, *values):
         """Whether the next tokens are these words or signs."""
-        for token, value in zip(self.tokens[self.at : self.at + len(values)], values, strict=False):
-            if token.value != value or token.kind not in ("word", "sign"):
+        for at, value in enumerate(values, self.at):
+            if self.tokens[at].value != value or self.tokens[at].kind not in ("word", "sign"):
                 return False  # at the last token at the latest
         return True
 
@@ -161,7 +161,3 @@ class Parser:
         if abs(moment) >= 2**63:
             raise TDengineError(0x060B, "Timestamp data out of range")
         return moment
-
-    def end(self):
-        if self.token.kind != "end":
-            raise self.refused()

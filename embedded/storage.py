@@ -55,14 +55,9 @@ class Storage:
             raise TDengineError(0x0388, "Database not exist")
         return self.databases[name]
 
-    @contextlib.contextmanager
     def cursor(self):
-        """For reading, which doesn't wait for who writes."""
-        cursor = (self.opened or self.connection()).cursor()
-        try:
-            yield cursor
-        finally:
-            cursor.close()
+        """For reading, which doesn't wait for who writes; to be entered."""
+        return (self.opened or self.connection()).cursor()
 
     @contextlib.contextmanager
     def transaction(self, changes_catalog=False):
