@@ -5,7 +5,9 @@ import json
 import typing
 
 from .errors import TDengineError
-from .types import BY_NUMBER, Column
+from .types import BY_NUMBER, VARCHAR, Column
+
+TBNAME = Column("tbname", VARCHAR, 270, stored="n")
 
 
 @dataclasses.dataclass(eq=False)
@@ -17,15 +19,9 @@ class Table:
     name: str
     columns: list
     tags: list | None
-    subtables: dict = dataclasses.field(default_factory=dict)  # name: number
+    subtables: dict = dataclasses.field(default_factory=dict)  # name: its tags' values
     newest: int | None = None  # no row is newer than this; None: not known yet
     expires_at: float = 0.0  # when rows older than KEEP are deleted next
-    last_number: int = 0  # the highest that a subtable was given
-
-    def new_number(self):
-        """For a subtable."""
-        self.last_number = 1 + max(self.last_number, *self.subtables.values(), 0)
-        return self.last_number
 
     @property
     def keys(self):
@@ -34,14 +30,14 @@ class Table:
 
 
 class Found(typing.NamedTuple):
-    """What a name stands for: a plain table, a supertable, or (number is not None) a subtable of it."""
+    """What a name stands for: a plain table, a supertable, or a subtable of it."""
 
     table: Table
-    number: int | None
+    is_subtable: bool
 
     @property
     def is_stable(self):
-        return self.table.tags is not None and self.number is None
+        return self.table.tags is not None and not self.is_subtable
 
 
 @dataclasses.dataclass(eq=False)
@@ -54,11 +50,8 @@ class Database:
     def get(self, name):
         """The Found of a name, or None."""
         if name in self.tables:
-            return Found(self.tables[name], None)
-        for table in self.tables.values():
-            if name in table.subtables:
-                return Found(table, table.subtables[name])
-        return None
+            return Found(self.tables[name], False)
+        return next((Found(table, True) for table in self.tables.values() if name in table.subtables), None)
 
 
 def named(columns, name):
@@ -70,19 +63,23 @@ def named(columns, name):
 
 
 def to_json(databases):
-    """All but the subtables, which can be many."""
     found = []
     for each in databases.values():
-        tables = [(table.id, table.name, table.columns, table.tags) for table in each.tables.values()]
+        tables = [(t.id, t.name, t.columns, t.tags, list(t.subtables.items())) for t in each.tables.values()]
         found.append((each.name, each.precision, each.keep_ms, tables))
-    return json.dumps(found, default=lambda _: None)  # of a type the number will do
+    # of a type the number will do
+    return json.dumps(found, default=lambda value: value.decode("latin-1") if isinstance(value, bytes) else None)
 
 
 def from_json(text):
     databases = {}
     for *values, tables in json.loads(text):
         database = databases[values[0]] = Database(*values)
-        for number, name, *lists in tables:
+        for number, name, *lists, subtables in tables:
             columns, tags = (listed and [Column(c[0], BY_NUMBER[c[1][0]], *c[2:]) for c in listed] for listed in lists)
-            database.tables[name] = Table(number, database, name, columns, tags)
+            table = database.tables[name] = Table(number, database, name, columns, tags)
+            for subtable, given in subtables:
+                is_bytes = [isinstance(v, str) and tag.type.duck == "BLOB" for v, tag in zip(given, tags, strict=True)]
+                values = [v.encode("latin-1") if bytes else v for v, bytes in zip(given, is_bytes, strict=True)]
+                table.subtables[subtable] = values
     return databases

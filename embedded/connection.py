@@ -1,4 +1,4 @@
-"""What the connections share: users, requests in JSON, replies."""
+"""What the WebSocket connections share: users, requests, replies."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,8 @@ import json
 
 import tornado.websocket
 
-from .errors import TDengineError
+from . import protocol
+from .errors import FAILED, STAND_IN, TDengineError, as_tdengine_error
 
 
 def check_user(users, user, password):
@@ -19,7 +20,7 @@ def check_user(users, user, password):
 
 
 def parse_request(message):
-    """(action, args) of a JSON request; ValueError otherwise."""
+    """(action, args) of a request as JSON; ValueError otherwise."""
     try:
         request = json.loads(message)
         action, args = request["action"], request.get("args") or {}
@@ -30,24 +31,32 @@ def parse_request(message):
     return action, args
 
 
-def reply(action, req_id, error=None, **extra):
-    """A reply as JSON."""
-    code, message = (error.code, error.message) if error else (0, "")
-    head = {"code": code, "message": message, "action": action, "req_id": req_id, "timing": 0}
-    return json.dumps(head | extra, separators=(",", ":"))
-
-
 class Connection(tornado.websocket.WebSocketHandler):
-    """A subclass has respond(message), a coroutine: the reply as text or bytes, or None for none."""
+    """A subclass has ACTIONS and for each do_ACTION(args): a reply's fields, the reply as bytes, or None for none."""
 
     def initialize(self, storage, pool, users):
         self.storage, self.pool, self.users = storage, pool, users
 
     async def on_message(self, message):
-        found = await self.respond(message)
-        if found is not None:
-            with contextlib.suppress(tornado.websocket.WebSocketClosedError):
-                await self.write_message(found, binary=isinstance(found, bytes))
+        action, args, error, fields = "", {}, None, {}
+        try:  # whatever goes wrong, the client waits for a reply
+            action, args = (protocol.request if isinstance(message, bytes) else parse_request)(message)
+            if action not in self.ACTIONS:
+                raise TDengineError(FAILED, f"{action} is not in this {STAND_IN}")
+            self.check(action)
+            fields = await getattr(self, "do_" + action)(args)
+        except ValueError as failure:
+            error = TDengineError(FAILED, f"unmarshal request error {failure}")
+        except Exception as failure:
+            error = as_tdengine_error(failure)
+        if fields is None:
+            return
+        if not isinstance(fields, bytes):
+            code, text = (error.code, error.message) if error else (0, "")
+            head = {"code": code, "message": text, "action": action, "req_id": args.get("req_id", 0), "timing": 0}
+            fields = json.dumps(head | self.always(action, args) | fields, separators=(",", ":"))
+        with contextlib.suppress(tornado.websocket.WebSocketClosedError):
+            await self.write_message(fields, binary=isinstance(fields, bytes))
 
     async def in_thread(self, function, *arguments):
         return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)

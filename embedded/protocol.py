@@ -1,33 +1,35 @@
 """The binary layouts of taosAdapter's requests and replies; those of results are in blocks.py. All is little-endian.
 
 A column that was bound is a numpy array of its type's dtype, masked where it is NULL; a list for types of varying width
-(bytes, str for NCHAR) and for DECIMAL (its digits as text).
+(bytes, str for NCHAR) and for DECIMAL (its digits as str).
 """
 
-import decimal
 import itertools
 import struct
 
 import numpy as np
 
-from .errors import TDengineError
-from .types import BOOL, BY_NUMBER, FLOAT, NCHAR, TIMESTAMP
+from .errors import FAILED, TDengineError
+from .types import BOOL, BY_NUMBER, NCHAR
 
-QUERY, FETCH, FETCH_RAW_DATA, STMT2_BIND = 6, 7, 8, 9  # action numbers at offset 16 of a binary request
+FETCH, FETCH_RAW_DATA = 7, 8  # action numbers at offset 16 of a binary request
+ACTIONS = {6: "binary_query", FETCH: "fetch", 9: "stmt2_bind"}
 
 
-def request_head(message):
-    """(req_id, statement or result id, action) of a binary request."""
+def request(message):
+    """(action, args) of a binary request."""
     if len(message) < 24:
-        raise TDengineError(0xFFFF, "message length is too short")
-    return struct.unpack_from("<QQQ", message)
+        raise TDengineError(FAILED, "message length is too short")
+    req_id, target, number = struct.unpack_from("<QQQ", message)
+    action = ACTIONS.get(number, "")
+    return action, {"req_id": req_id, "stmt_id" if action == "stmt2_bind" else "id": target, "message": message}
 
 
 def query_text(message):
     """The SQL of a QUERY request."""
     length = int.from_bytes(message[26:30], "little")
     if not 0 < length <= len(message) - 30:
-        raise TDengineError(0xFFFF, "message length is too short")
+        raise TDengineError(FAILED, "message length is too short")
     return message[30 : 30 + length].decode(errors="surrogateescape")
 
 
@@ -52,8 +54,8 @@ def decode_bind(message, tags, columns):
     """[(table name or None, tag values or None, arrays)] of a STMT2_BIND request; tags, columns: Columns of its `?`."""
     try:
         return list(bound_tables(message[30:], tags, columns))
-    except (struct.error, ValueError, KeyError, IndexError, decimal.InvalidOperation):
-        raise TDengineError(0xFFFF, "malformed message: a bind whose lengths don't fit") from None
+    except (struct.error, ValueError, KeyError, IndexError):
+        raise TDengineError(FAILED, "malformed message: a bind whose lengths don't fit") from None
 
 
 def bound_tables(part, tags, columns):
@@ -61,16 +63,17 @@ def bound_tables(part, tags, columns):
     if total != len(part) or not 0 < count < total or not starts[2]:
         raise ValueError
     if starts[1] and tag_count != len(tags) or column_count != len(columns):
-        raise TDengineError(0xFFFF, "stmt column count not match")
-    found = []
-    for start, kind in zip(starts, "HII", strict=True):
-        lengths = struct.unpack_from(f"<{count}{kind}", part, start) if start else ()
-        sections = cut(part[start + struct.calcsize(f"<{count}{kind}") :], lengths)
-        found.append(sections if start else [None] * count)
-    for name, tag_section, section in zip(*found, strict=True):
+        raise TDengineError(FAILED, "stmt column count not match")
+    found = [sections(part, start, f"<{count}{kind}") for start, kind in zip(starts, "HII", strict=True)]
+    for name, tag_section, section in zip(*(each or [None] * count for each in found), strict=True):
         tag_arrays = vectors(tag_section, tags, 1) if tag_section else ()
         values = [array[0] if isinstance(array, list) else array.tolist()[0] for array in tag_arrays]
         yield name and name[:-1].decode(), values if tag_section else None, list(vectors(section, columns))
+
+
+def sections(part, start, lengths):
+    """The pieces behind these lengths, as struct unpacks them; none when start is 0."""
+    return start and cut(part[start + struct.calcsize(lengths) :], struct.unpack_from(lengths, part, start))
 
 
 def cut(buffer, lengths):
@@ -91,14 +94,14 @@ def vectors(section, columns, rows=None):
         rows = count if rows is None else rows
         if count != rows:
             raise TDengineError(0x0200, "row number in each bind param should be the same")
-        yield decode_vector(section[at : at + total], BY_NUMBER[number], count, column)
+        yield decode_vector(section[at : at + total], BY_NUMBER[number], count, column.type)
         at += total
 
 
-def decode_vector(vector, bound, count, column):
-    """The values of one vector, of the type `bound`, for a column."""
+def decode_vector(vector, bound, count, declared):
+    """The values of one vector, of the type `bound`, for a column of the type `declared`."""
     mask = np.frombuffer(vector, np.uint8, count, 12) != 0
-    at, has_lengths, declared = 13 + count, vector[12 + count], column.type
+    at, has_lengths = 13 + count, vector[12 + count]
     lengths = struct.unpack_from(f"<{count}i", vector, at) if has_lengths else ()
     at += 4 * len(lengths)
     buffer = vector[at + 4 :]
@@ -106,32 +109,19 @@ def decode_vector(vector, bound, count, column):
         raise ValueError
     if mask.all() and not buffer:
         return np.ma.masked_all(count, declared.dtype) if declared.dtype else [None] * count
-    if declared.dtype and not has_lengths and fits(bound, declared):
+    # TDengine takes the bits as they are: -5 bound as INT to an INT UNSIGNED column is stored as 4294967291
+    if declared.dtype and not has_lengths and declared.name in (bound.name, f"{bound.name} UNSIGNED"):
         wire = np.uint8 if bound is BOOL else np.dtype(bound.dtype)  # any byte but 0 is true
         values = np.frombuffer(buffer, wire).astype(declared.dtype, copy=False)
         if len(values) != count:
             raise ValueError
         return np.ma.masked_array(values, mask) if mask.any() else values
-    if declared.dtype or not has_lengths or (bound.name == "DECIMAL") != column.is_decimal:
+    is_decimal = declared.name == "DECIMAL"
+    if declared.dtype or not has_lengths or is_decimal != (bound.name == "DECIMAL"):
         raise TDengineError(0x0200, "Invalid operation")
-    if declared is NCHAR and buffer.isascii():
+    is_text = is_decimal or declared is NCHAR
+    if is_text and buffer.isascii():
         pieces = cut(buffer.decode(), lengths)  # ten times as fast
     else:
-        pieces = [piece.decode() if declared is NCHAR else piece for piece in cut(buffer, lengths)]
-    pieces = [None if hidden else piece for piece, hidden in zip(pieces, mask, strict=True)] if mask.any() else pieces
-    return [piece and digits(piece, column) for piece in pieces] if column.is_decimal else pieces
-
-
-def fits(bound, declared):
-    """Whether a vector of one fixed type may be bound to a column of another: the same width, and a number is a number.
-
-    TDengine takes the bits as they are: -5 bound as INT to an INT UNSIGNED column is stored as 4294967291.
-    """
-    return bound is declared or bound.width == declared.width and not {bound, declared} & {FLOAT, TIMESTAMP}
-
-
-def digits(text, column):
-    number = decimal.Decimal(text.decode())
-    if not abs(number) < 10 ** (column.length - column.scale):
-        raise TDengineError(0x0216, f"decimal value overflow in column {column.name}")
-    return format(number, "f")
+        pieces = [piece.decode() if is_text else piece for piece in cut(buffer, lengths)]
+    return [None if hidden else piece for piece, hidden in zip(pieces, mask, strict=True)] if mask.any() else pieces

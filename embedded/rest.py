@@ -1,7 +1,6 @@
 """taosAdapter's part that speaks HTTP: POST /rest/sql[/DATABASE], SQL in the body, Basic authentication, JSON back.
 
-Each request stands alone, as with taosAdapter: `USE` is forgotten, the database comes with the address. An error comes
-with HTTP status 200 and its code in the JSON; 400 and 401 are for requests without SQL or without a user.
+Each request stands alone: `USE` is forgotten. An error comes with HTTP status 200 and its code in the JSON.
 """
 
 import asyncio
@@ -17,20 +16,18 @@ from .select import Result
 from .session import Session
 from .types import FLOAT, PRECISIONS, TIMESTAMP, VARBINARY
 
-NO_AUTHORIZATION, INVALID_BASIC, NO_SQL = 0x1105, 0x1124, 0x1107
+NO_AUTHORIZATION, NO_SQL = 0x1124, 0x1107
 
 
 def user_of(header):
     """(user, password) in the header Authorization; TDengineError when there are none."""
-    if not header:
-        raise TDengineError(NO_AUTHORIZATION, "no auth info input")
-    kind, _, text = header.strip().partition(" ")
+    kind, _, text = (header or "").strip().partition(" ")
     try:
-        user, _, password = base64.b64decode(text.strip(), validate=True).decode().partition(":")
+        user, found, password = base64.b64decode(text.strip(), validate=True).decode().partition(":")
     except ValueError:
-        user = password = ""
-    if kind != "Basic" or not user or not password:
-        raise TDengineError(INVALID_BASIC, "invalid basic Authorization")
+        found = ""
+    if kind != "Basic" or not found:
+        raise TDengineError(NO_AUTHORIZATION, "invalid basic Authorization")
     return user, password
 
 
@@ -39,8 +36,7 @@ def json_value(value, column, precision):
     if value is None or isinstance(value, str):
         return value
     if column.type is TIMESTAMP:
-        unit = PRECISIONS[precision]
-        return f"{np.datetime_as_string(np.datetime64(value, unit), unit=unit)}Z"
+        return f"{np.datetime64(value, PRECISIONS[precision])}Z"
     if isinstance(value, bytes):
         return value.hex() if column.type is VARBINARY else value.decode(errors="replace")
     if column.type is FLOAT:
@@ -52,10 +48,10 @@ def answer_to(outcome):
     """The JSON object for rows affected (int) or a Result."""
     if not isinstance(outcome, Result):
         return {"code": 0, "column_meta": [["affected_rows", "INT", 4]], "data": [[outcome]], "rows": 1}
-    meta = [[c.name, c.type_name(c.type.name), c.type.width or c.length] for c in outcome.columns]
     columns = zip(outcome.columns, outcome.values, strict=True)
     values = [[json_value(value, column, outcome.precision) for value in listed] for column, listed in columns]
     data = list(zip(*values, strict=True))
+    meta = [column.described() for column in outcome.columns]
     return {"code": 0, "column_meta": meta, "data": data, "rows": len(data)}
 
 
@@ -70,7 +66,7 @@ class RestHandler(tornado.web.RequestHandler):
             answer = await asyncio.get_running_loop().run_in_executor(self.pool, self.run, database)
         except Exception as error:  # whatever it is, the client waits for an answer
             error = as_tdengine_error(error)
-            self.set_status({NO_AUTHORIZATION: 401, INVALID_BASIC: 401, NO_SQL: 400}.get(error.code, 200))
+            self.set_status({NO_AUTHORIZATION: 401, NO_SQL: 400}.get(error.code, 200))
             answer = json.dumps({"code": error.code, "desc": error.message})
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.finish(answer)

@@ -1,21 +1,22 @@
-"""SELECT: TDengine's SQL into DuckDB's, word by word. Only what means the same in both is let through."""
+"""SELECT: TDengine's SQL into DuckDB's. Only what means the same in both is let through."""
 
 import time
 import typing
 
 import duckdb
 
-from . import blocks, literals
-from .errors import STAND_IN, TDengineError
-from .sources import blob, find_source
-from .sql import NANOSECONDS, lower_outside_quotes
-from .types import BOOL, BY_DUCK, CASTS, NCHAR, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
+from . import blocks
+from .catalog import TBNAME
+from .errors import STAND_IN, SYNTAX, TDengineError
+from .sql import NANOSECONDS, lower_outside_quotes, nanoseconds
+from .storage import blob
+from .types import BIGINT, BOOL, BY_DUCK, PRECISIONS, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
 
-AGGREGATES = {"count", "sum", "avg", "min", "max"}
-CLAUSES = ("from", "where", "interval", "group", "order", "limit", "as", "asc", "desc")
-WORDS = ("and", "or", "not", "is", "null", "in", "between", "true", "false", "case", "when", "then", "else", "end")
+ENDS = ("from", "where", "interval", "order", "limit", "as", "desc", ",", ")")
+WORDS = ("and", "or", "not", "is", "null", "in", "between", "case", "when", "then", "else", "end")
 SIGNS = ("=", "<>", "!=", "<", "<=", ">", ">=", "(", ")", ",")
-DEEPEST, LONGEST = 50, 4096  # parentheses in each other; words of an expression, elements of a list
+CASTS = {"bigint": (TIMESTAMP, BIGINT), "varbinary": (VARCHAR, VARBINARY)}  # those that change no value
+DEEPEST, LONGEST = 50, 4096  # parentheses in each other, words of an expression
 ROWS_PER_BLOCK = 4096
 
 
@@ -43,210 +44,197 @@ class Expression(typing.NamedTuple):
 class Select:
     """One SELECT, parsed."""
 
-    def __init__(self, session, parser, items=None):
-        """The parser stands behind the word SELECT, or before FROM when there are no items."""
-        self.session, self.parser, self.now, start = session, parser, time.time_ns(), parser.at
-        self.used, self.functions, self.has_now, self.window = set(), set(), False, None
-        self.where, self.groups, self.order, self.limit = "", [], [], ""
-        self.source, self.precision = None, 0
-        if self.skip_to("from"):
-            self.table = parser.table_name()
-            self.source = find_source(session, self.table)
-            self.precision = self.source.precision
-        self.units, after = 10**9 // UNITS_PER_S[self.precision], parser.at
-        if self.source and self.skip_to("interval"):  # whose _wstart the items may name
-            self.window = self.parse_window()
-        parser.at = start
-        self.items = items if items is not None else sum(self.several(self.item), [])
-        if self.source:
+    def __init__(self, session, parser):
+        """The parser stands behind the word SELECT, or at FROM when there are no items, as in DELETE."""
+        self.parser, self.now, self.found = parser, time.time_ns(), None
+        self.items, self.used, self.functions = [], set(), set()
+        self.where, self.window, self.order, self.limit = "true", "", [], ""
+        self.source, self.always, self.precision = "(VALUES (0)) nothing", "true", 0
+        self.star, self.names = {}, {}  # what * stands for, and what may be named: {name: (DuckDB's SQL, Column)}
+        start = parser.at
+        while parser.token.kind not in ("end", "bad") and not parser.is_next("from"):
+            parser.next()
+        if parser.accept("from"):  # what it reads comes first: the items name its columns
+            self.find_source(session, parser.table_name())
+        self.units, after, parser.at = 10**9 // UNITS_PER_S[self.precision], parser.at, start
+        if not parser.is_next("from"):
+            self.items = sum(parser.several(self.item), [])
+        if self.found:
             parser.expect("from")
             parser.at = after
             self.parse_clauses()
 
-    def skip_to(self, word):
-        """Whether this word comes; then the parser stands behind it."""
-        start = self.parser.at
-        while self.parser.token.kind != "end" and not self.parser.is_next(word):
-            self.parser.at += 1
-        if self.parser.accept(word):
-            return True
-        self.parser.at = start
-        return False
-
-    def several(self, element):
-        elements = [element()]
-        while self.parser.accept(",") and len(elements) <= LONGEST:
-            elements.append(element())
-        return elements
+    def find_source(self, session, name):
+        self.found = found = session.find(name)
+        self.source, self.precision = f"t{found.table.id}", found.table.database.precision
+        columns = {column.name: (column.stored, column) for column in found.table.columns}
+        tags = {column.name: (column.stored, column) for column in found.table.tags or ()}
+        self.star = columns | tags if found.is_stable else columns
+        self.names = columns | tags | {"tbname": ("n" if found.table.tags else blob(name[1]), TBNAME)}
+        if found.is_subtable:
+            self.always = f"n = {blob(name[1])}"
 
     def item(self):
         """The Expressions of an item of the list."""
-        if self.source and self.parser.accept("*"):
-            self.used |= {sql for sql, _ in self.source.columns.values()}
-            return [Expression(sql, column, column.name) for sql, column in self.source.columns.values()]
+        if self.found and self.parser.accept("*"):
+            return [Expression(sql, column, column.name) for sql, column in self.star.values()]
         found = self.expression()
         name = self.parser.name() if self.parser.accept("as") else found.name
         return [found._replace(name=name[:64])]
-
-    def parse_window(self):
-        """DuckDB's SQL of the start of a row's window, before 1970 as well."""
-        (width,) = self.parser.listed(lambda: self.parser.expect_kind("duration"))
-        width //= self.units
-        if not 0 < width <= NANOSECONDS["d"] // self.units or not self.source.hidden:
-            raise self.parser.refused(self.parser.tokens[0])
-        return f"(c0 - ((c0 % {width}) + {width}) % {width})"
 
     def parse_clauses(self):
         parser = self.parser
         if parser.accept("where"):
             self.where = self.expression().sql
         if parser.accept("interval"):
-            self.groups = self.order = [self.parse_window()]
-        elif parser.accept("group", "by"):
-            self.groups = [found.sql for found in self.several(self.expression)]
-        if parser.accept("order", "by"):
-            self.order = self.several(self.order_item)
-        if parser.accept("limit"):
-            self.limit = f"LIMIT {parser.expect_kind('int')}"
-            self.limit += f" OFFSET {parser.expect_kind('int')}" if parser.accept("offset") else ""
-            if self.groups and not self.order:
-                raise parser.refused(parser.tokens[0])  # TDengine does not cut the groups then
+            (width,) = parser.listed(lambda: nanoseconds(parser.expect_kind("duration")) // self.units)
+            if not 0 < width <= NANOSECONDS["d"] // self.units:
+                raise parser.refused(parser.tokens[0])
+            self.window = f"c0 - ((c0 % {width}) + {width}) % {width}"  # before 1970 as well
+        elif parser.accept("order", "by"):
+            self.order = parser.several(self.order_item)
+        if not self.window and parser.accept("limit"):
+            self.limit = f" LIMIT {parser.expect_kind('int')}"
 
     def order_item(self):
-        sql = self.expression().sql
-        if self.parser.accept("desc"):
-            return f"{sql} DESC NULLS LAST"  # NULL is less than all else
-        self.parser.accept("asc")
-        return f"{sql} NULLS FIRST"
+        sql, _ = self.value()
+        return f"{sql} DESC" if self.parser.accept("desc") else sql
 
     def sql(self, table=None):
         """DuckDB's SQL; table: what to read instead of the source's own table."""
-        text = f"SELECT {', '.join(item.sql for item in self.items)}"
-        if not self.source:
-            return text
-        table, order = table or self.source.table, self.order
-        if self.source.tags and any(name[0] in "gn" for name in self.used):
-            table += f" JOIN {self.source.tags} USING (s)"
-        where = " AND ".join(f"({condition})" for condition in (self.source.where, self.where) if condition)
-        if not order and self.source.hidden and not (self.functions & AGGREGATES or self.groups):
+        table, order, group = table or self.source, self.order, ""
+        if self.window:
+            table, order, group = f"(SELECT *, {self.window} AS w FROM {table})", ["w"], " GROUP BY w"
+        elif "sum" in self.functions:
+            group = " HAVING count(*) > 0"
+        elif not order and not self.functions and self.found:
             order = ["c0"]
-        text += f" FROM {table}" + (where and f" WHERE {where}")
-        if self.groups:
-            text += f" GROUP BY {', '.join(self.groups)}"
-        elif self.functions & AGGREGATES and "count" not in self.functions:
-            text += " HAVING count(*) > 0"
-        return text + (f" ORDER BY {', '.join(order)} " if order else " ") + self.limit
+        items, order = ", ".join(item.sql for item in self.items), order and f" ORDER BY {', '.join(order)}" or ""
+        where = f"({self.always}) AND ({self.where})"
+        return f"SELECT {items} FROM {table} WHERE {where}{group}{order}{self.limit}"
+
+    def columns(self, cursor):
+        """The Columns of the result that the cursor has."""
+        columns = []
+        for item, (_, duck, *_) in zip(self.items, cursor.description, strict=True):
+            type = item.column.type if item.column else BY_DUCK[str(duck)]
+            columns.append((item.column or Column("", type, 0 if type.width else 65517))._replace(name=item.name))
+        return columns
 
     # Expressions
 
     def expression(self):
-        """An Expression, up to a comma or a word that begins something else. Values are put in parentheses."""
-        parser, start, sql, depth, column = self.parser, self.parser.token, [], 0, None
-        while not self.is_at_end(depth):
-            if depth > DEEPEST or len(sql) > LONGEST:
+        """An Expression, up to a comma or a word that begins something else."""
+        parser, start, parts, depth, column = self.parser, self.parser.token.start, [], 0, None
+        while depth or not (parser.token.kind in ("word", "sign") and parser.token.value in ENDS):
+            token = parser.token
+            if token.kind == "end":
+                break
+            if depth > DEEPEST or len(parts) > LONGEST:
                 raise parser.refused(parser.tokens[0])
-            if (moment := parser.time(self.now)) is not None:
-                self.has_now, column = True, Column("", TIMESTAMP)
-                sql.append(f"({moment // self.units}::BIGINT)")
-                continue
-            token = parser.next()
-            if token.kind == "sign":
-                is_star = token.value == "*" and sql[-2:] == ["count", "("]
-                is_behind_value = sql and sql[-1].endswith(")")
-                is_of_number = token.value in "+-" and not is_behind_value and parser.token.kind in ("int", "float")
-                if not (token.value in SIGNS or is_star or is_of_number):
-                    raise parser.refused(token)
+            if token.kind == "sign" and token.value not in "+-":
+                parts.append(parser.one_of(*SIGNS))
                 depth += {"(": 1, ")": -1}.get(token.value, 0)
-                sql.append(token.value)
             elif token.kind == "word" and token.value in WORDS:
-                sql.append(token.value.upper())
-            elif token.kind == "word" and token.value == "as":
-                target, sources = CASTS[parser.one_of(*CASTS)]
-                if column and column.type.duck not in sources:
-                    raise TDengineError(0x2802, "Invalid parameter data type : cast")
-                sql.append(f"AS {target}")
-            elif token.kind == "word" and parser.is_next("("):
-                sql.append(self.function(token))
-            elif token.kind in ("int", "float"):
-                text = f"{token.value}::DOUBLE" if token.kind == "float" else str(token.value)
-                sql.append(text if sql[-1:] in (["-"], ["+"]) else f"({text})")
+                parts.append(parser.next().value)
             else:
-                text, column = self.text(token, column) if token.kind == "text" else self.name(token)
-                sql.append(f"({text})")
-        if not sql or sql[-1] in SIGNS and sql[-1] != ")":
+                sql, column = self.value()
+                parts.append(f"({sql})")  # two values in a row are no SQL of DuckDB's, then
+        if not parts or parts[-1] in SIGNS and parts[-1] != ")":
             raise parser.refused()
-        name = lower_outside_quotes(parser.sql[start.start : parser.tokens[parser.at - 1].end])
-        if len(sql) == 1 and column:
-            return Expression(sql[0], column, column.name or name)
-        if sql[0] in AGGREGATES - {"count"} and column and column.type in (TIMESTAMP, BOOL):
-            raise TDengineError(0x2802, f"Invalid parameter data type : {sql[0]}")
-        is_bytes = sql[0] == "cast" and "AS BLOB" in sql and column
-        return Expression(" ".join(sql), Column("", VARBINARY, column.length) if is_bytes else None, name)
+        name = lower_outside_quotes(parser.sql[start : parser.tokens[parser.at - 1].end])
+        is_column = len(parts) == 1 and column
+        return Expression(" ".join(parts), column if is_column else None, is_column and column.name or name)
 
-    def is_at_end(self, depth):
-        token = self.parser.token
-        ends = CLAUSES if token.kind == "word" else (",", ")") if token.kind == "sign" else ()
-        return token.kind == "end" or not depth and token.value in ends
+    def value(self):
+        """(DuckDB's SQL, Column or None) of the value that comes next."""
+        parser = self.parser
+        moment = parser.time(self.now)
+        if moment is not None:
+            self.used.add("now")
+            return f"{moment // self.units}::BIGINT", Column("", TIMESTAMP)
+        sign = parser.next().value if parser.is_next("-") or parser.is_next("+") else ""
+        if sign or parser.token.kind in ("int", "float"):
+            double = "::DOUBLE" if parser.token.kind == "float" else ""
+            return sign + parser.expect_kind("float" if double else "int") + double, None
+        if parser.token.kind == "word" and parser.tokens[parser.at + 1].value == "(":
+            return self.function(parser.one_of("count", "sum", "cast", "server_version"))
+        if parser.accept("_wstart"):
+            return "w", Column("_wstart", TIMESTAMP)  # which DuckDB does not find without a window
+        return self.column("tbname" if parser.accept("tbname") else parser.name())
 
-    def function(self, token):
-        """DuckDB's name of a function, or the value of one that has no arguments."""
-        if token.value == "server_version":
-            self.parser.expect("(", ")")
-            return f"({blob(STAND_IN.encode())})"
-        if token.value not in AGGREGATES | {"cast"} or self.source and not self.source.hidden:
-            raise self.parser.refused(token)
-        self.functions.add(token.value)
-        return token.value
+    def function(self, name):
+        """(DuckDB's SQL, Column or None) of a function, at its parenthesis."""
+        parser = self.parser
+        if parser.accept("(", ")") and name == "server_version":
+            return blob(STAND_IN), Column("", VARCHAR, len(STAND_IN))
+        parser.expect("(")
+        sql, column = ("*", None) if name == "count" and parser.accept("*") else self.value()
+        if name == "cast":
+            parser.expect("as")
+            source, target = CASTS[parser.one_of(*CASTS)]
+            parser.expect(")")
+            if not column or column.type is not source:
+                raise TDengineError(0x2802, "Invalid parameter data type : cast")
+            return sql, column._replace(name="", type=target)
+        parser.expect(")")
+        if name == "sum" and not (column and column.type.dtype and column.type not in (BOOL, TIMESTAMP)):
+            raise TDengineError(0x2802, "Invalid parameter data type : sum")
+        if not self.found:
+            raise parser.refused()
+        self.functions.add(name)
+        return f"{name}({sql})", None
 
-    def text(self, token, column):
-        """(DuckDB's SQL, Column) of a text; column: the one before it, whose type it has."""
-        if column and column.type is TIMESTAMP:
-            moment = literals.timestamp(token.value, self.precision)
-            if moment is None:
-                raise TDengineError(0x0127, "Invalid timestamp format")
-            return f"{moment}::BIGINT", column
-        if column and column.type is NCHAR:
-            return "'" + token.value.encode(errors="replace").decode().replace("'", "''") + "'", column
-        text = token.value.encode(errors="surrogateescape")
-        return blob(text), column or Column("", VARCHAR, len(text))
-
-    def name(self, token):
-        """(DuckDB's SQL, Column) of a column."""
-        if self.window and token.value == "_wstart":
-            return self.window, Column("_wstart", TIMESTAMP)
-        if token[:2] != ("word", "tbname"):
-            self.parser.at -= 1
-            self.parser.name()  # no reserved word
-        found = self.source and (self.source.columns.get(token.value) or self.source.hidden.get(token.value))
-        if not found:
-            raise TDengineError(0x2602, f"Invalid column name: {token.value}")
+    def column(self, name):
+        found = self.names.get(name)
+        if found is None:
+            raise TDengineError(0x2602, f"Invalid column name: {name}")
         self.used.add(found[0])
         return found
-
-    def columns(self, description):
-        """The Columns of the result; description: of DuckDB's cursor."""
-        columns = []
-        for item, (_, duck, *_) in zip(self.items, description, strict=True):
-            type = item.column.type if item.column else BY_DUCK.get(str(duck))
-            if type is None:
-                raise TDengineError(0x2802, "Invalid parameter data type")
-            found = item.column or Column("", type, 0 if type.width else 65517)
-            columns.append(found._replace(name=item.name))
-        return columns
 
 
 def run(session, parser):
     """The Result of a SELECT; the parser stands behind that word."""
+    if [token.value for token in parser.tokens[2:4]] == ["from", "information_schema"]:
+        return run_system(session.storage, parser)
     select = Select(session, parser)
-    parser.end()
+    parser.expect_kind("end")
     try:
         with session.storage.cursor() as cursor:
             rows = cursor.execute(select.sql()).fetchall()
-            columns = select.columns(cursor.description)
-    except duckdb.BinderException as error:
-        grouped = "GROUP BY" in str(error)
-        codes = (0x260C, "Not a single-group group function") if grouped else (0x2802, "Invalid parameter data type")
-        raise TDengineError(*codes) from None
-    except (duckdb.ParserException, duckdb.DataError) as error:
-        raise TDengineError(0x2600, f"syntax error for this {STAND_IN}: {str(error).splitlines()[0]}") from None
+            columns = select.columns(cursor)
+    except (duckdb.BinderException, duckdb.ParserException, duckdb.DataError) as error:
+        raise TDengineError(SYNTAX, f"syntax error for this {STAND_IN}: {str(error).splitlines()[0]}") from None
     return Result(columns, list(zip(*rows, strict=True)) or [()] * len(columns), select.precision)
+
+
+def run_system(storage, parser):
+    """SELECT column FROM information_schema.VIEW WHERE column = 'text' [AND ..], as our scripts ask."""
+    wanted, given = parser.name(), {}
+    parser.expect("from", "information_schema", ".")
+    view = parser.name()
+    while parser.one_of("and" if given else "where"):
+        column = parser.name()
+        parser.expect("=")
+        given[column] = parser.expect_kind("text")
+        if parser.token.kind == "end":
+            break
+    rows = [row for row in system_rows(storage, view) if given.items() <= row.items()]
+    if any(wanted not in row for row in rows):
+        raise TDengineError(0x2602, f"Invalid column name: {wanted}")
+    return Result([Column(wanted, VARCHAR, 192)], [[row[wanted].encode() for row in rows]])
+
+
+def system_rows(storage, view):
+    """{column: text} for each; create_time is no time: a text that differs when a table was dropped and made again."""
+    databases = storage.databases.values()
+    tables = [table for database in databases for table in database.tables.values()]
+    if view == "ins_databases":
+        return [{"name": each.name, "precision": PRECISIONS[each.precision]} for each in databases]
+    names, kind = [], view.removeprefix("ins_").removesuffix("s") + "_name"
+    for table in tables:
+        if view == "ins_stables":
+            names += [(table, table.name)] if table.tags else []
+        elif view == "ins_tables":
+            names += [(table, name) for name in (table.subtables if table.tags else [table.name])]
+    return [{kind: name, "db_name": table.database.name, "create_time": str(table.id)} for table, name in names]

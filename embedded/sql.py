@@ -4,66 +4,60 @@ import pathlib
 import re
 import typing
 
-from .errors import STAND_IN, TDengineError
+from .errors import STAND_IN, SYNTAX, TDengineError
 
 TOKEN = re.compile(
-    r"""(?P<space>\s+|--[^\n]*|/\*.*?\*/)
-    |(?P<duration>\d{1,18}[buasmhdwBUASMHDW])(?![A-Za-z0-9_])
-    |(?P<float>(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)(?![A-Za-z0-9_])
-    |(?P<int>\d{1,80})(?![A-Za-z0-9_])
-    |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
+    r"""(?:\s+|--[^\n]*|/\*.*?\*/)*+(?:
+     (?P<duration>\d{1,18}[buasmhdw])(?!\w)
+    |(?P<float>(?:\d+\.\d*|\.\d+)(?:e[+-]?\d+)?|\d+e[+-]?\d+)(?!\w)
+    |(?P<int>\d{1,80})(?!\w)
+    |(?P<word>[a-z_]\w*)
     |`(?P<quoted>[^`]+)`
-    |(?P<text>'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'|"[^"\\]*(?:(?:""|\\.)[^"\\]*)*")
-    |(?P<sign><=|>=|<>|!=|[-+*=<>(),.;?])""",
-    re.VERBOSE | re.DOTALL | re.ASCII,
+    |(?P<text>'(?:[^'\\]+|''|\\.)*+'|"(?:[^"\\]+|""|\\.)*+")
+    |(?P<sign><=|>=|<>|!=|[-+*=<>(),.?])
+    |(?P<end>;|\Z)
+    |(?P<bad>.))""",
+    re.VERBOSE | re.DOTALL | re.ASCII | re.IGNORECASE,
 )
-QUOTED = re.compile(r"""('[^'\\]*(?:(?:''|\\.)[^'\\]*)*'|"[^"\\]*(?:(?:""|\\.)[^"\\]*)*"|`[^`]*`)""", re.DOTALL)
+QUOTED = re.compile(r"""('(?:[^'\\]+|''|\\.)*+'|"(?:[^"\\]+|""|\\.)*+"|`[^`]*`)""", re.DOTALL)
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "%": "\\%", "_": "\\_", "x": "\\x"}
 NANOSECONDS = {"b": 1, "u": 10**3, "a": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 NANOSECONDS["w"] = 7 * NANOSECONDS["d"]
 # Names only in back-quotes: the reserved words of TDengine 3.3.6 that its grammar does not take as names as well.
 RESERVED = frozenset(pathlib.Path(__file__).with_name("reserved_words.txt").read_text().split())
 LONGEST_SQL = 2**20  # characters
+MOST_LISTED = 4096  # elements of a list
 
 
 class Token(typing.NamedTuple):
-    kind: str  # one of TOKEN's groups, or end, bad
-    value: object  # words are lower-cased; a duration is in nanoseconds
+    kind: str  # one of TOKEN's groups
+    value: str  # words are lower-cased, texts without their quotes
     start: int
     end: int
 
 
 def tokenize(sql):
-    """The tokens of the first statement, an end token last. What is no token is a bad one, before the end."""
-    at = 0
-    while at < len(sql):
-        match = TOKEN.match(sql, at)
-        kind = match.lastgroup if match else "bad"
-        text, start, at = match[kind] if match else "", at, match.end() if match else len(sql)
-        if text == ";" and kind == "sign":
-            at = start
-            break
+    """The tokens of the first statement; the last one is an end or a bad token."""
+    tokens = []
+    for match in TOKEN.finditer(sql):
+        kind = match.lastgroup
+        value, (start, end) = match[kind], match.span(kind)
         if kind == "word":
-            text = text.lower()
+            value = value.lower()
         elif kind == "text":
-            text = unquote(text)
-        elif kind == "int":
-            text = int(text)
-        elif kind == "duration":
-            text = int(text[:-1]) * NANOSECONDS[text[-1].lower()]
-        elif kind == "quoted" and not text.isprintable():  # no UTF-8, or a control character
+            value = unquote(value)
+        elif kind == "quoted" and not value.isprintable():  # no UTF-8, or a control character
             kind = "bad"
-        if kind != "space":
-            yield Token(kind, text, start, at)
-    yield Token("end", None, at, at)
+        tokens.append(Token(kind, value, start, end))
+        if kind in ("end", "bad"):
+            return tokens
+    raise AssertionError("the end is a token")
 
 
 def unquote(text):
     quote, text = text[0], text[1:-1]
-    if "\\" not in text:
-        return text.replace(quote * 2, quote)
-    pattern = re.compile(rf"\\(.)|{quote}{quote}", re.DOTALL)
-    return pattern.sub(lambda m: ESCAPES.get(m[1], m[1]) if m[1] else quote, text)
+    pattern = rf"\\(.)|{quote}{quote}"
+    return re.sub(pattern, lambda m: ESCAPES.get(m[1], m[1]) if m[1] else quote, text, flags=re.DOTALL)
 
 
 def lower_outside_quotes(text):
@@ -71,17 +65,17 @@ def lower_outside_quotes(text):
     return "".join(part if k % 2 else part.lower() for k, part in enumerate(QUOTED.split(text)))
 
 
+def nanoseconds(duration):
+    return int(duration[:-1]) * NANOSECONDS[duration[-1].lower()]
+
+
 class Parser:
     """One statement's tokens and where we are in them."""
 
     def __init__(self, sql):
-        """TDengineError when there is no statement."""
         if len(sql) > LONGEST_SQL:
             raise TDengineError(0x0217, f"SQL statement too long: {LONGEST_SQL} characters at most ({STAND_IN})")
-        self.sql = sql.split("\0")[0]
-        self.tokens, self.at = list(tokenize(self.sql)), 0
-        if self.token.kind == "end":
-            raise self.refused()
+        self.sql, self.tokens, self.at = sql, tokenize(sql), 0
 
     @property
     def token(self):
@@ -93,18 +87,18 @@ class Parser:
         if token.kind == "end":
             return TDengineError(0x2601, "Incomplete SQL statement")
         near = lower_outside_quotes(self.sql[token.start : token.start + 200])
-        return TDengineError(0x2600, f'syntax error near "{near}": not in the SQL of this stand-in for TDengine')
+        return TDengineError(SYNTAX, f'syntax error near "{near}": not in the SQL of this stand-in for TDengine')
 
     def next(self):
         token = self.token
-        self.at += token.kind != "end"
+        self.at = min(self.at + 1, len(self.tokens) - 1)
         return token
 
     def is_next(self, *values):
         """Whether the next tokens are these words or signs."""
         for at, value in enumerate(values, self.at):
             if self.tokens[at].value != value or self.tokens[at].kind not in ("word", "sign"):
-                return False  # at the end token at the latest
+                return False  # at the last token at the latest
         return True
 
     def accept(self, *values):
@@ -123,14 +117,13 @@ class Parser:
         return self.next().value
 
     def one_of(self, *words):
-        """The next word, which must be one of these."""
-        if self.token.kind != "word" or self.token.value not in words:
+        """The next word or sign, which must be one of these."""
+        if self.token.kind not in ("word", "sign") or self.token.value not in words:
             raise self.refused()
         return self.next().value
 
     def name(self):
-        token = self.token
-        if token.kind != "quoted" and (token.kind != "word" or token.value in RESERVED):
+        if self.token.kind != "quoted" and (self.token.kind != "word" or self.token.value in RESERVED):
             raise self.refused()
         return self.next().value
 
@@ -139,12 +132,19 @@ class Parser:
         first = self.name()
         return (first, self.name()) if self.accept(".") else (None, first)
 
+    def several(self, element):
+        """element, element, ..."""
+        elements = [element()]
+        while self.accept(","):
+            if len(elements) == MOST_LISTED:
+                raise self.refused(self.tokens[0])
+            elements.append(element())
+        return elements
+
     def listed(self, element):
         """( element, element, ... )"""
         self.expect("(")
-        elements = [element()]
-        while self.accept(","):
-            elements.append(element())
+        elements = self.several(element)
         self.expect(")")
         return elements
 
@@ -157,11 +157,7 @@ class Parser:
             self.expect(")")
         while self.is_next("+") or self.is_next("-"):
             sign = 1 if self.next().value == "+" else -1
-            moment += sign * self.expect_kind("duration")
+            moment += sign * nanoseconds(self.expect_kind("duration"))
         if abs(moment) >= 2**63:
             raise TDengineError(0x060B, "Timestamp data out of range")
         return moment
-
-    def end(self):
-        if self.token.kind != "end":
-            raise self.refused()

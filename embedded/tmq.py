@@ -1,146 +1,190 @@
-"""Consumers of topics: connections at /rest/tmq. They subscribe to a topic, poll, fetch and commit; they don't seek."""
+"""Data subscription (TMQ): topics, and their consumers, connections at /rest/tmq. They don't seek.
+
+Topics are kept with the data; their logs of what is inserted, and the positions of consumer groups, in memory. A log
+begins with its topic, or with the start of this process, and holds the newest LOG_BYTES; a consumer that is further
+behind goes on with the oldest entry that is left, as in TDengine after WAL_RETENTION_PERIOD.
+"""
 
 import asyncio
 import contextlib
 
 from . import blocks, protocol
-from .connection import Connection, check_user, parse_request, reply
-from .errors import STAND_IN, TDengineError, as_tdengine_error
+from .connection import Connection, check_user
+from .errors import FAILED, STAND_IN, TDengineError, as_tdengine_error
+from .select import Select
+from .session import Session
+from .sql import Parser
 
-VGROUP = 2
+LOG_BYTES = 64 * 2**20
+LONGEST_POLL_MS = 30_000  # so long may a client that has gone keep its topic
+VGROUP = 2  # the number of a topic's only one
 NO_MESSAGE = dict.fromkeys(("vgroup_id", "message_type", "message_id", "offset"), 0)
 NO_MESSAGE |= {"have_message": False, "topic": "", "database": ""}
-# Names of a consumer's configuration that have no field of their own in its request.
-CONFIG = frozenset(["session.timeout.ms", "max.poll.interval.ms", "td.connect.db"])
-ACTIONS = ("version", "subscribe", "unsubscribe", "poll", "fetch_raw_data", "commit")
-POSITIONS = ("assignment", "position", "committed", "seek", "commit_offset")  # refused; no reply would hang the client
+
+
+class Topic:
+    """A topic AS SELECT; its log, {offset: an insert's encoded block, b"" for no rows}; by group offsets, consumers."""
+
+    def __init__(self, session, name, parser):
+        """The parser stands before SELECT. TDengineError when it is not one for a topic."""
+        self.storage, self.name, start = session.storage, name, parser.token.start
+        parser.expect("select")
+        self.select = select = Select(session, parser)
+        parser.expect_kind("end")
+        self.text = parser.sql[start : parser.token.start]
+        if not select.found or select.functions or select.window or select.order or select.limit:
+            raise TDengineError(0x2639, "Invalid topic query")
+        if "now" in select.used:  # which would be the time of each insert
+            raise parser.refused(parser.tokens[0])
+        self.table = select.found.table
+        self.log, self.begin, self.end, self.bytes = {}, 0, 0, 0
+        self.committed, self.consumers = {}, {}
+
+    def inserted(self, rows):
+        """Adds to the log what the topic's SELECT finds in an insert."""
+        batch = rows.batch()
+        others = [column for column in self.table.columns if column.stored not in batch]
+        nulls = "".join(f", CAST(NULL AS {column.duck}) AS {column.stored}" for column in others)
+        with self.storage.cursor() as cursor:
+            cursor.execute(self.select.sql(f"(SELECT {rows.casts()}{nulls} FROM batch)"))
+            columns, values = self.select.columns(cursor), list(zip(*cursor.fetchall(), strict=True))
+        block = blocks.encode_message_block(columns, values, self.table.database.precision) if values else b""
+        self.log[self.end] = block
+        self.end += 1
+        self.bytes += len(block) + 100
+        while self.bytes > LOG_BYTES and len(self.log) > 1:
+            self.bytes -= len(self.log.pop(self.begin)) + 100
+            self.begin += 1
+
+
+class Topics:
+    """All topics. Inserts come from threads, under the storage's lock; consumers live in the event loop's thread."""
+
+    def __init__(self, storage):
+        self.storage, self.topics = storage, {}
+        for name, database, text in storage.connection().execute("SELECT * FROM topics").fetchall():
+            try:
+                self.topics[name] = Topic(Session(storage, database), name, Parser(text))
+            except TDengineError:  # its table was dropped
+                self.forget(name)
+
+    def forget(self, name):
+        with self.storage.transaction() as execute:
+            execute("DELETE FROM topics WHERE name = ?", [name])
+
+    def create(self, session, name, parser):
+        """The parser stands behind the name."""
+        parser.expect("as")
+        if name in self.topics:
+            raise TDengineError(0x03E0, "Topic already exists")
+        topic = Topic(session, name, parser)
+        with self.storage.transaction() as execute:
+            execute("INSERT INTO topics VALUES (?, ?, ?)", [name, session.database, topic.text])
+        self.topics[name] = topic
+
+    def drop(self, name):
+        if name not in self.topics:
+            raise TDengineError(0x03E1, "Topic not exist")
+        if self.topics[name].consumers:
+            raise TDengineError(0x03EB, "Topic subscribed cannot be dropped")
+        self.forget(name)
+        del self.topics[name]
+
+    def refuse_change(self, tables):
+        """TDengineError when a topic keeps one of these tables from being dropped or changed."""
+        if any(topic.table in list(tables) for topic in self.topics.values()):
+            raise TDengineError(0x03ED, "Topic must be dropped first")
+
+    def inserted(self, inserts):
+        """Adds what was stored to the logs, and wakes the polls that wait for it."""
+        for topic in self.topics.values():
+            for rows in (rows for rows in inserts if rows.table is topic.table):
+                try:
+                    topic.inserted(rows)
+                except Exception as error:  # the rows are stored: their sender has nothing to repair
+                    as_tdengine_error(error)
+            for consumer in list(topic.consumers.values()):
+                consumer.loop.call_soon_threadsafe(consumer.rows_came.set)
 
 
 class Consumer(Connection):
     """One consumer's connection."""
 
+    ACTIONS = ("version", "subscribe", "unsubscribe", "poll", "fetch_raw_data", "commit")
+
     def initialize(self, **kwargs):
         super().initialize(**kwargs)
-        self.loop, self.polling, self.tasks = asyncio.get_running_loop(), asyncio.Lock(), set()
-        self.subscribed, self.rows_came = asyncio.Event(), asyncio.Event()
-        self.topic = self.group = self.offset = None  # offset: of the next message; None while it gets none
-        self.from_end = self.closed = False
-        self.message_id, self.message = 0, b""
-
-    async def on_message(self, message):
-        task = self.loop.create_task(super().on_message(message))  # the next may come while a poll waits
-        self.tasks.add(task)  # the loop itself keeps none
-        task.add_done_callback(self.tasks.discard)
-
-    async def respond(self, message):
-        """JSON, or bytes; None for what TDengine does not answer either."""
-        try:
-            action, args = parse_request(message)
-        except ValueError:
-            return None
-        req_id, error, extra = args.get("req_id", 0), None, {}
-        if action not in ACTIONS + POSITIONS or not 0 <= req_id < 2**64:
-            return None
-        try:
-            if not (self.topic or action in ("version", "subscribe", "poll")):
-                raise TDengineError(0xFFFF, "tmq not init")
-            if action in POSITIONS:
-                raise TDengineError(0xFFFF, f"{action} is not in this {STAND_IN}")
-            extra = await getattr(self, "do_" + action)(args)
-        except Exception as one:  # whatever it is, the client waits for a reply
-            error, extra = as_tdengine_error(one), {action: []}
-        if action == "fetch_raw_data":
-            return protocol.raw_data_reply(req_id, self.message_id, self.message, error)
-        return None if self.closed else reply(action, req_id, error, **extra)
+        self.loop, self.rows_came = asyncio.get_running_loop(), asyncio.Event()
+        self.topic = self.group = None
+        self.offset, self.message_id, self.message = 0, 0, b""  # offset: of the next message
 
     def on_close(self):
-        self.closed = True
-        self.leave_group()
-        for event in (self.subscribed, self.rows_came):
-            event.set()  # so that a poll that waits ends
+        self.leave()
 
-    def leave_group(self):
-        """The next consumer of the group goes on in this one's place."""
-        if self.topic:
-            consumers = self.group.consumers
-            consumers.remove(self)
-            if consumers and self.offset is not None:
-                consumers[0].begin()
-        self.topic = self.offset = None
+    def leave(self):
+        if self.topic and self.topic.consumers.get(self.group) is self:
+            del self.topic.consumers[self.group]
+        self.topic = None
 
-    def begin(self):
-        """From now on this consumer gets its group's rows."""
-        self.offset = self.group.committed
-        if self.offset is None:
-            self.offset = self.topic.end if self.from_end else self.topic.begin
-        self.rows_came.set()
+    def check(self, action):
+        if self.topic is None and action not in ("version", "subscribe", "poll", "unsubscribe"):
+            raise TDengineError(FAILED, "tmq not init")
 
-    # The actions: each gives the fields of its reply
+    def always(self, action, args):
+        """The client hangs when a list of positions is missing, also in an error."""
+        return {action: []}
 
     async def do_subscribe(self, args):
         if self.topic:
-            raise TDengineError(0xFFFF, "tmq should have unsubscribed first")
-        if not set(args.get("config") or ()) <= CONFIG:
-            raise TDengineError(0xFFFE, "Unknown error 65534")
-        if args.get("offset_rest") not in (None, "earliest", "latest"):
-            raise TDengineError(0xFFFF, "fail")
-        try:
-            check_user(self.users, args.get("user"), args.get("password"))
-        except TDengineError:
-            raise TDengineError(0xFFFF, "init tscObj failed") from None
-        topics, names = self.storage.topics.topics, args.get("topics") or [""]
-        name = names[0] if names[0] in topics else str(names[0]).lower()
-        if len(names) > 1 or name not in topics:
-            raise TDengineError(
-                0x03E1, "Topic not exist" if len(names) == 1 else f"one topic at once in this {STAND_IN}"
-            )
-        self.from_end = args.get("offset_rest") != "earliest"
-        self.topic = topics[name]
-        self.group = self.topic.groups[str(args.get("group_id"))]
-        self.group.consumers.append(self)
-        if self.group.consumers[0] is self:
-            self.begin()
-        self.subscribed.set()
+            raise TDengineError(FAILED, "tmq should have unsubscribed first")
+        check_user(self.users, args.get("user"), args.get("password"))
+        names = args.get("topics") or [""]
+        if len(names) > 1 or args.get("offset_rest") not in (None, "earliest", "latest"):
+            raise TDengineError(FAILED, f"earliest or latest of one topic at once in this {STAND_IN}")
+        topics, name = self.storage.topics.topics, str(names[0])
+        name = name if name in topics else name.lower()
+        if name not in topics:
+            raise TDengineError(0x03E1, "Topic not exist")
+        self.topic, self.group = topics[name], str(args.get("group_id"))
+        first = self.topic.begin if args.get("offset_rest") == "earliest" else self.topic.end
+        self.offset = self.topic.committed.get(self.group, first)
+        self.topic.consumers[self.group] = self  # the newest of a group gets the rows
         return {}
 
     async def do_unsubscribe(self, _):
-        self.leave_group()
-        self.subscribed.clear()
+        self.leave()
         return {}
 
     async def do_poll(self, args):
-        blocking_ms = args.get("blocking_time", 0)
-        async with self.polling:  # one after the other
-            await self.subscribed.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if blocking_ms < 0 else blocking_ms / 1000):
-                    while not self.closed:
-                        self.rows_came.clear()
-                        message = self.next_message()
-                        if message:
-                            return message
-                        await self.rows_came.wait()
-            return NO_MESSAGE
+        """Other requests of this connection wait meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(max(args.get("blocking_time", 0), 0), LONGEST_POLL_MS) / 1000):
+                while (message := self.next_message()) is None:
+                    self.rows_came.clear()
+                    await self.rows_came.wait()
+                return message
+        return NO_MESSAGE
 
     def next_message(self):
         """The reply to a poll, if there are rows, whose message is fetched then."""
-        while self.offset is not None and self.offset < self.topic.end:
-            with self.storage.lock:
-                first, entries = self.topic.entries_from(self.offset)
-            self.offset = first + len(entries)
-            if any(entries):
-                self.message_id += 1
-                self.message = blocks.encode_message([entry for entry in entries if entry])
-                names = {"have_message": True, "topic": self.topic.name, "database": self.topic.table.database.name}
-                return names | {"vgroup_id": VGROUP, "message_type": 1, "message_id": self.message_id, "offset": first}
+        topic = self.topic
+        while topic and topic.consumers.get(self.group) is self and self.offset < topic.end:
+            offset = max(self.offset, topic.begin)
+            block, self.offset = topic.log.get(offset), offset + 1
+            if block:
+                self.message, self.message_id = blocks.encode_message([block]), self.message_id + 1
+                found = {"have_message": True, "topic": topic.name, "database": topic.table.database.name}
+                found |= {"vgroup_id": VGROUP, "message_type": 1, "message_id": self.message_id}
+                return found | {"offset": offset}
         return None
 
     async def do_fetch_raw_data(self, args):
+        error = None
         if not self.message_id or args.get("message_id") != self.message_id:
-            raise TDengineError(0xFFFF, "message ID is not equal")
-        return {}
+            error = TDengineError(FAILED, "message ID is not equal")
+        return protocol.raw_data_reply(args.get("req_id", 0), self.message_id, self.message, error)
 
     async def do_commit(self, args):
-        if self.offset is not None:
-            self.group.committed = self.offset
+        if self.topic.consumers.get(self.group) is self:
+            self.topic.committed[self.group] = self.offset
         return {"message_id": args.get("message_id", 0)}

@@ -32,21 +32,13 @@ JSON = Type(15, "JSON", 0, None, "BLOB")  # tags only
 VARBINARY = Type(16, "VARBINARY", 0, None, "BLOB")
 DECIMAL = Type(17, "DECIMAL", 16, None, "DECIMAL")
 DECIMAL64 = Type(21, "DECIMAL", 8, None, "DECIMAL")  # of a precision up to 18
-SIMPLE = (BOOL, INT, BIGINT, FLOAT, DOUBLE, NCHAR, VARCHAR)
-SIMPLE += (Type(2, "TINYINT", 1, np.int8, "TINYINT"), Type(11, "TINYINT UNSIGNED", 1, np.uint8, "UTINYINT"))
-SIMPLE += (Type(3, "SMALLINT", 2, np.int16, "SMALLINT"), Type(12, "SMALLINT UNSIGNED", 2, np.uint16, "USMALLINT"))
-SIMPLE += (Type(13, "INT UNSIGNED", 4, np.uint32, "UINTEGER"), Type(14, "BIGINT UNSIGNED", 8, np.uint64, "UBIGINT"))
-TYPES = (*SIMPLE, TIMESTAMP, JSON, VARBINARY, DECIMAL, DECIMAL64)
+TYPES = (BOOL, INT, BIGINT, FLOAT, DOUBLE, VARCHAR, TIMESTAMP, NCHAR, JSON, VARBINARY, DECIMAL, DECIMAL64)
+TYPES += (Type(2, "TINYINT", 1, np.int8, "TINYINT"), Type(11, "TINYINT UNSIGNED", 1, np.uint8, "UTINYINT"))
+TYPES += (Type(3, "SMALLINT", 2, np.int16, "SMALLINT"), Type(12, "SMALLINT UNSIGNED", 2, np.uint16, "USMALLINT"))
+TYPES += (Type(13, "INT UNSIGNED", 4, np.uint32, "UINTEGER"), Type(14, "BIGINT UNSIGNED", 8, np.uint64, "UBIGINT"))
 BY_NUMBER = {type.number: type for type in TYPES}
-BY_NAME = {type.name: type for type in TYPES} | {"BINARY": VARCHAR, "INTEGER": INT}
-WHOLE = {type.duck for type in SIMPLE if type.duck.endswith(("INT", "INTEGER", "BOOLEAN"))}
-# What CAST makes in DuckDB, of which of its types as TDengine does
-CASTS = {
-    "bigint": ("BIGINT", WHOLE),
-    "double": ("DOUBLE", WHOLE | {"FLOAT", "DOUBLE"}),
-    "varbinary": ("BLOB", {"BLOB"}),
-}
-BY_DUCK = {type.duck: type for type in SIMPLE} | {"HUGEINT": BIGINT}
+BY_NAME = {type.name: type for type in TYPES} | {"BINARY": VARCHAR}
+BY_DUCK = {type.duck: type for type in TYPES} | {"BIGINT": BIGINT, "HUGEINT": BIGINT}  # BLOB: VARBINARY
 
 
 class Column(typing.NamedTuple):
@@ -67,8 +59,21 @@ class Column(typing.NamedTuple):
     def is_decimal(self):
         return self.type.name == "DECIMAL"
 
-    def type_name(self, name):
+    @property
+    def duck(self):
+        return self.declared(self.type.duck)
+
+    def declared(self, name):
         return f"DECIMAL({self.length}, {self.scale})" if self.is_decimal else name
+
+    def described(self):
+        """Its name, type and length, as DESCRIBE gives them."""
+        return self.name, self.declared(self.type.name), self.type.width or self.length
+
+    def fields(self):
+        """Its name, type's number, length, precision and scale, as the reply to a query gives them."""
+        decimal = (self.length, self.scale) if self.is_decimal else (0, 0)
+        return self.name, self.type.number, self.type.width or self.length, *decimal
 
     @property
     def width(self):

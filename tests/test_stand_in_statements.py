@@ -89,7 +89,7 @@ def test_only_the_columns_named_are_written(call):
 def test_a_failed_bind_makes_the_next_execute_fail_and_the_statement_goes_on(call):
     prepare(call, "INSERT INTO t VALUES (?, ?, ?)")
     assert bind(call, [T], [1], ["12345"]) == "0x2653 Value too long for column/tag: b"
-    assert call("s.execute()").startswith("0x2653")
+    assert call("s.execute()").startswith("0x022A")
     bind(call, [T], [1], ["1234"])
     assert call("s.execute()") == 1
 
@@ -120,7 +120,7 @@ def test_a_statement_of_the_old_kind_is_refused_in_words(call):
         ("INSERT INTO t VALUES (?, ?, ?, ?)", "0x263F Illegal number of columns"),
         ("INSERT INTO nope VALUES (?, ?)", "0x022B Table does not exist"),
         ("INSERT INTO nope.t VALUES (?, ?)", "0x0388 Database not exist"),
-        ("INSERT INTO t VALUES (?, ?", "0x0216 Syntax error in SQL"),
+        ("INSERT INTO t VALUES (?, ?", "0x0216"),
         ("INSERT INTO ? USING st TAGS (1, 'x') VALUES (?, ?)", "0x0200"),
         ("INSERT INTO t VALUES (?, 1, ?)", "0x0200 Invalid operation"),
         ("INSERT INTO t (ts, nope) VALUES (?, ?)", "0x2602"),
@@ -269,7 +269,8 @@ def test_all_types_are_bound(call):
     whole = ["1234567890123456.7891", "-2.50", "b'\\xff'", "18446744073709551615", "True", "é"]
     assert call(shown) == [whole, [None] * 6]
     made = made.replace("D('-2.5')", "D('1000')")
-    assert bind_columns(call, made).startswith("0x0216")
+    assert bind_columns(call, made) is None
+    assert call("s.execute()").startswith("0x0216")
 
 
 @pytest.mark.parametrize("rows", [1, 7, 8, 9, 4095, 4096, 4097, 10_000])
