@@ -28,6 +28,10 @@ test("the version is the project's", () => {
   assert.strictEqual(run("server.js", "--version").stdout, `server.js ${version}\n`);
 });
 
+test("a negative number is a value that is wrong, not another flag", () => {
+  assert.match(run("server.js", "--interval", "-1").stderr, /argument --interval: '-1' is not a whole number/);
+});
+
 const BOTH = [
   ["--nonsense"],
   ["--interval", "-1"],

@@ -150,7 +150,7 @@ function parse(about, flags) {
   }
   let given;
   try {
-    given = util.parseArgs({ options }).values;
+    given = util.parseArgs({ options, args: withNegatives(process.argv.slice(2)) }).values;
   } catch (error) {
     wrong(error.message.split(/\n|\. /)[0]);
   }
@@ -169,6 +169,12 @@ function parse(about, flags) {
     }
   }
   return values;
+}
+
+/** A flag and a negative number as one argument: parseArgs would take the number for another flag. */
+function withNegatives(args) {
+  const isJoined = (k) => /^--[\w-]+$/.test(args[k]) && /^-\d/.test(args[k + 1]);
+  return args.flatMap((arg, k) => (isJoined(k - 1) ? [] : isJoined(k) ? `${arg}=${args[k + 1]}` : arg));
 }
 
 /** values.dsn as parseDsn's, values.database from it when it is not given. */
