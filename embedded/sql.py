@@ -41,7 +41,8 @@ def tokenize(sql):
     tokens = []
     for match in TOKEN.finditer(sql):
         kind = match.lastgroup
-        value, (start, end) = match[kind], match.span(kind)
+        start, end = match.span(kind)
+        value = sql[start:end]
         if kind == "word":
             value = value.lower()
         elif kind == "text":
