@@ -5,12 +5,29 @@ from chain import Database
 from stand_in import Client, StandIn
 
 
-@pytest.fixture
-def database(tmp_path):
-    """A chain.Database: TDengine at TDENGINE_DSN, or else a stand-in on a free port, its name in use nowhere else."""
-    database = Database(tmp_path)
+@pytest.fixture(scope="session")
+def shared_stand_in(tmp_path_factory):
+    """A chain.Database whose stand-in, if it is one, all tests of this process of pytest's share: starts take time."""
+    database = Database(tmp_path_factory.mktemp("shared"))
     yield database
     database.close()
+
+
+@pytest.fixture
+def database(request, tmp_path):
+    """A chain.Database, its name in use nowhere else: TDengine at TDENGINE_DSN, or the shared stand-in.
+
+    Tests that kill it, or fill its disk, are marked own_stand_in and have one of their own.
+    """
+    if request.node.get_closest_marker("own_stand_in"):
+        database, shared = Database(tmp_path), None
+    else:
+        shared = request.getfixturevalue("shared_stand_in")
+        database = Database(tmp_path, shared.dsn)
+    yield database
+    database.close()
+    if shared and shared.process:
+        assert shared.process.alive(), shared.process.log()
 
 
 @pytest.fixture

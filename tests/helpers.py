@@ -12,6 +12,7 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+PATIENCE = 4  # how many times longer than a quiet machine needs is waited for what a test only awaits
 
 
 def free_port():
@@ -22,11 +23,12 @@ def free_port():
 
 
 def wait_until(condition, timeout, what):
-    """Polls condition() until it returns something true, and returns that; AssertionError after timeout seconds.
+    """Polls condition() until it returns something true, and returns that; AssertionError after PATIENCE * timeout.
 
-    `what` is a string or a function that makes one (so that it can hold the newest log lines).
+    `timeout` is in seconds, enough for a quiet machine; `what` is a string or a function that makes one (so that it can
+    hold the newest log lines).
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + PATIENCE * timeout
     while True:
         result = condition()
         if result:
@@ -34,6 +36,27 @@ def wait_until(condition, timeout, what):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
         time.sleep(0.05)
+
+
+def work_s():
+    """Seconds that a known piece of work takes just now: a Python that imports what our scripts do."""
+    started = time.monotonic()
+    done = python("-c", "import perspective, pyarrow, taosws, tornado.web")
+    assert done.returncode == 0, done.stderr
+    return time.monotonic() - started
+
+
+def promised(condition, seconds, what):
+    """As wait_until, for what is promised within so many seconds: those, and what this machine needs just now."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if not result:  # the work that was waited for is the start of a process or two
+        deadline += 3 * work_s()
+        while not (result := condition()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert result, f"promised within {seconds} s: {what() if callable(what) else what}"
+    return result
 
 
 class Process:
@@ -71,11 +94,16 @@ class Process:
         self.popen.send_signal(number)
 
     def wait(self, timeout):
-        """The exit status; AssertionError when it is still running after timeout seconds."""
+        """The exit status; AssertionError when it is still running after PATIENCE * timeout seconds."""
         try:
-            return self.popen.wait(timeout)
+            return self.popen.wait(PATIENCE * timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {timeout} s: {self.log()}") from None
+
+    def ends_within(self, seconds):
+        """The exit status of a process that is promised to end within so many seconds."""
+        promised(lambda: not self.alive(), seconds, self.log)
+        return self.popen.returncode
 
     def stop(self, timeout=8):
         """SIGTERM, then SIGKILL for it and whatever is left of its process group. Returns the exit status."""
@@ -101,7 +129,7 @@ def running(args, folder, name="process", **kwargs):
 def python(*args, timeout=30, env=None, cwd=ROOT):
     """Runs the tests' own Python with args; returns CompletedProcess (text).
 
-    TimeoutExpired after timeout seconds, which also ends a taosws call that hangs.
+    TimeoutExpired after PATIENCE * timeout seconds, which also ends a taosws call that hangs.
     """
     return subprocess.run(
         [sys.executable, *map(str, args)],
@@ -109,7 +137,7 @@ def python(*args, timeout=30, env=None, cwd=ROOT):
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=PATIENCE * timeout,
         stdin=subprocess.DEVNULL,
     )
 

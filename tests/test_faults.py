@@ -219,8 +219,8 @@ def test_requests_and_replies_lost_on_their_way(chain, fault):
 # The database dies, is not there, or is another one
 
 
+@pytest.mark.own_stand_in
 @both_sources
-@pytest.mark.timeout(240)
 def test_database_killed_in_the_middle_of_a_batch(chain, stand_in):
     chain.server()
     viewer, producer = chain.viewer(), chain.producer("--rows", 2000, "--interval", 400)
@@ -300,6 +300,7 @@ def test_table_or_database_dropped_while_running(chain, what):
     assert len(lines_with("TDengine has no", server)) <= lines + 2 * (1 + ("DATABASE" in what)), server.log()
 
 
+@pytest.mark.own_stand_in
 def test_disk_full(chain, stand_in):
     chain.server()
     viewer, producer = chain.viewer(), chain.producer("--rows", 500)
@@ -515,8 +516,8 @@ def test_pace_too_fast_for_the_databases_precision(chain):
 # All of it, at random
 
 
+@pytest.mark.own_stand_in
 @both_sources
-@pytest.mark.timeout(300)
 def test_faults_at_random(chain):
     seed = int(os.environ.get("FAULTS_SEED") or random.randrange(10**9))
     seconds = int(os.environ.get("FAULTS_SECONDS") or 25)
