@@ -67,6 +67,7 @@ TOGETHER += [
 ]
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
     # The Node pair only polls.
     items[:] = [item for item in items if not ("test_node" in item.nodeid and source_of(item) == "subscribe")]
