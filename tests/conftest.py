@@ -1,8 +1,11 @@
 """What tests ask for by name."""
 
+import pathlib
+
 import pytest
 from chain import Database
 from stand_in import Client, StandIn
+from xdist.scheduler import LoadScopeScheduling
 
 
 @pytest.fixture(scope="session")
@@ -54,28 +57,29 @@ def client(stand_in):
 
 
 # What takes long comes first, so that no process is left alone with it at the end.
-LONG_FIRST = ["test_faults", "test_node_faults", "test_clone", "test_page", "test_security", "test_node_security"]
+LONG_FIRST = ["test_page", "test_node_page", "test_faults", "test_node_faults", "test_clone", "test_security"]
 # One process each: their tests share a site, which takes seconds to start.
-TOGETHER = ["test_page", "test_node_page", "test_security", "test_node_security"]
-TOGETHER += [
-    "test_tdengine_server",
-    "test_minimal",
-    "test_stand_in_sql",
-    "test_stand_in_statements",
-    "test_stand_in_attacks",
-    "test_smuggling",
-]
+TOGETHER = ["test_page", "test_node_page", "test_security", "test_node_security", "test_smuggling", "test_minimal"]
+TOGETHER += ["test_tdengine_server", "test_stand_in_sql", "test_stand_in_statements", "test_stand_in_attacks"]
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
     # The Node pair only polls.
     items[:] = [item for item in items if not ("test_node" in item.nodeid and source_of(item) == "subscribe")]
     items.sort(key=lambda item: LONG_FIRST.index(item.path.stem) if item.path.stem in LONG_FIRST else len(LONG_FIRST))
-    for item in items:
-        if item.path.stem in TOGETHER:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def source_of(item):
     return item.callspec.params.get("source") if hasattr(item, "callspec") else None
+
+
+class Scheduling(LoadScopeScheduling):
+    """Tests go to the next process that is free, those of a file of TOGETHER as one."""
+
+    def _split_scope(self, nodeid):
+        file = nodeid.partition("::")[0]
+        return file if pathlib.Path(file).stem in TOGETHER else nodeid
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)

@@ -102,7 +102,7 @@ main() {
     check_style
     processes=$($python -c 'import os; print((os.cpu_count() or 1) + 1)')
     status=0
-    $python -m pytest -n "${PYTEST_PROCESSES:-$processes}" --dist loadgroup "$@" || status=$?
+    $python -m pytest -n "${PYTEST_PROCESSES:-$processes}" --no-loadscope-reorder "$@" || status=$?
     [ "$status" = 1 ] || exit "$status"
     # Many tests wait for something to happen in time, for which a machine that runs several at once may be too slow.
     failed=$($python -m pytest -n 0 --last-failed --last-failed-no-failures none --collect-only -q "$@" | grep '::' || true)
