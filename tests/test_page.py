@@ -415,9 +415,9 @@ def test_names_and_values_with_html_are_shown_as_text(browser, chain):
     chain.database.query("CREATE DATABASE {db}")
     chain.database.query(f"CREATE TABLE {{db}}.`{name}` ({columns}) TAGS (`{tag}` NCHAR(60))")
     quoted = value.replace("'", "\\'")
-    chain.database.query(f"CREATE TABLE {{db}}.d_0 USING {{db}}.`{name}` TAGS ('{quoted}')")
     chain.server_of(f"{{db}}.`{name}`", flags=["--history", "1h"])
-    chain.database.query(f"INSERT INTO {{db}}.d_0 VALUES (NOW(), '{quoted}', 1)")
+    row = f"USING {{db}}.`{name}` TAGS ('{quoted}') VALUES (NOW(), '{quoted}', 1)"
+    chain.database.query(f"INSERT INTO {{db}}.d_0 {row}")
     wait_until(lambda: chain.table_named(name)["rows"] == 1, 20, chain.health)
     query = urllib.parse.urlencode({"table": name, "server": f"127.0.0.1:{chain.port}"})
     with Page(browser, f"http://127.0.0.1:{chain.port}/?{query}") as page:
