@@ -3,6 +3,7 @@
 import fs from "node:fs";
 import http from "node:http";
 import https from "node:https";
+import util from "node:util";
 
 export const DEFAULT_DSN = "ws://root:taosdata@localhost:6041";
 // as TDengine's documentation writes them; REST and WebSocket are on the same port
@@ -33,11 +34,14 @@ function decoded(text) {
   }
 }
 
+/** What the system says of a file that can't be read. */
+const reasonOf = ({ errno, code }) => util.getSystemErrorMap().get(errno)?.[1] ?? code;
+
 function readPassword(file) {
   try {
     return fs.readFileSync(file, "utf8").replace(/[\r\n]+$/, "");
   } catch (error) {
-    throw new InvalidDsn(`can't read the password file ${file}: ${error.code}`);
+    throw new InvalidDsn(`can't read the password file ${file}: ${reasonOf(error)}`);
   }
 }
 
@@ -92,6 +96,6 @@ function tlsOptions(parameters) {
   try {
     return { ...options, ca: fs.readFileSync(file) };
   } catch (error) {
-    throw new InvalidDsn(`can't read the file that tls_ca names: ${error.code}`);
+    throw new InvalidDsn(`can't read the file that tls_ca names: ${reasonOf(error)}`);
   }
 }

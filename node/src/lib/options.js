@@ -148,15 +148,16 @@ function parse(about, flags) {
   for (const [flag, { value, many }] of Object.entries(flags)) {
     options[flag] = { type: value ? "string" : "boolean", multiple: Boolean(many) };
   }
-  let given;
-  try {
-    given = util.parseArgs({ options, args: withNegatives(process.argv.slice(2)) }).values;
-  } catch (error) {
-    wrong(error.message.split(/\n|\. /)[0]);
-  }
+  const { values: given, tokens } = util.parseArgs({ options, strict: false, tokens: true });
   if (given.help || given.version) {
     process.stdout.write(given.version ? `${script()} ${VERSION}\n` : helpOf(about, flags));
     process.exit(0);
+  }
+  for (const { name: flag, value, inlineValue } of tokens.filter(({ name: flag }) => Object.hasOwn(options, flag))) {
+    const isMissing = value === undefined || (!inlineValue && /^-\D/.test(value)); // another flag stands there
+    if (options[flag].type === "string" && isMissing) wrong(`argument --${flag}: expected one argument`);
+    if (options[flag].type === "boolean" && inlineValue)
+      wrong(`argument --${flag}: ignored explicit argument '${value}'`);
   }
   const values = {};
   for (const [flag, { value, parse: parser = text, default: usual, many }] of Object.entries(flags)) {
@@ -168,13 +169,12 @@ function parse(about, flags) {
       wrong(`argument --${flag}: ${error.message}`);
     }
   }
+  const unknown = tokens.filter(
+    ({ kind, name: flag }) => kind === "positional" || (flag && !Object.hasOwn(options, flag)),
+  );
+  if (unknown.length)
+    wrong(`unrecognized arguments: ${unknown.map(({ rawName, value }) => rawName ?? value).join(" ")}`);
   return values;
-}
-
-/** A flag and a negative number as one argument: parseArgs would take the number for another flag. */
-function withNegatives(args) {
-  const isJoined = (k) => /^--[\w-]+$/.test(args[k]) && /^-\d/.test(args[k + 1]);
-  return args.flatMap((arg, k) => (isJoined(k - 1) ? [] : isJoined(k) ? `${arg}=${args[k + 1]}` : arg));
 }
 
 /** values.dsn as parseDsn's, values.database from it when it is not given. */
