@@ -239,7 +239,8 @@ class Feed:
             if await self.source.describe():
                 LOG.info("%s: its columns have changed, or it was made anew: loading it again", self.source)
                 async with self.turn:
-                    self.shown, self.held, self.resumed, self.counters.rows = None, 0, True, 0
+                    self.shown, self.held, self.resumed = None, 0, True
+                    self.counters.begin_anew()
                     await drop()
 
     def health(self):

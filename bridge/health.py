@@ -49,6 +49,10 @@ class Counters:
         if lag_s is not None:
             self.lag_s = max(lag_s, 0)
 
+    def begin_anew(self):
+        """The table was made anew: its rows count from none on."""
+        self.rows, self.arrivals = 0, collections.deque([(time.monotonic(), 0)], 600)
+
     def missed(self, rows=0, values=0):
         """So many more rows, or values of rows, could not be shown."""
         self.missed_rows, self.unshown_values = self.missed_rows + rows, self.unshown_values + values

@@ -282,6 +282,7 @@ def test_table_or_database_dropped_while_running(chain, what):
     lines = len(lines_with("TDengine has no", server))
     chain.database.query(f"DROP {what}")
     wait_until(lambda: lines_with("loading it again", server), 20, chain.health)  # made again by the producer
+    assert chain.table()["rows_per_s"] >= 0
     chain.wait_for_rows(400, 20)
     stop_producers(producer)
     chain.database.query(f"DROP {what}")

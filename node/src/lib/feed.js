@@ -235,7 +235,7 @@ export class Feed {
       log.info(`${this.source}: its columns have changed, or it was made anew: loading it again`);
       this.turn = this.turn.then(async () => {
         Object.assign(this, { shown: null, held: 0, isResumed: true });
-        this.counters.rows = 0;
+        this.counters.beginAnew();
         await drop();
       });
       await this.turn;

@@ -59,6 +59,12 @@ export class Counters {
     if (lagMs !== null) this.lagMs = Math.max(lagMs, 0);
   }
 
+  /** The table was made anew: its rows count from none on. */
+  beginAnew() {
+    this.rows = 0;
+    this.arrivals = [[performance.now(), 0]];
+  }
+
   /** So many more rows, or values of rows, could not be shown. */
   missed({ rows = 0, values = 0 }) {
     this.missedRows += rows;
