@@ -21,6 +21,7 @@ class MemorySource {
     Object.assign(this, { title: "memory", time: "ts", unitsPerS: BigInt(UNITS), dataset: null });
     this.columns = [columnOf("ts", "TIMESTAMP", "ms"), columnOf("device", "NCHAR(20)", "ms")];
     this.stored = new Map(); // key: {time, device}
+    this.used = new Set(); // keys: one that was deleted does not come again, or it would rightly be shown again
     this.clock = 1_800_000_000;
     this.isAway = false;
   }
@@ -84,8 +85,11 @@ class MemorySource {
   insert(device, offsetS, rows) {
     const now = Math.floor((this.clock + offsetS) * UNITS);
     const keys = Array.from({ length: rows }, (_, k) => [`${now - k} ${device}`, { time: now - k, device }]);
-    const fresh = keys.filter(([key]) => !this.stored.has(key));
-    for (const [key, row] of fresh) this.stored.set(key, row);
+    const fresh = keys.filter(([key]) => !this.used.has(key));
+    for (const [key, row] of fresh) {
+      this.used.add(key);
+      this.stored.set(key, row);
+    }
     return fresh.map(([key]) => key);
   }
 }
