@@ -12,7 +12,7 @@ from helpers import ROOT, Process, free_port, wait_until
 
 FILES = ["run.sh", "install.sh", "docker.sh", "producer.py", "perspective_server.py", "prsp-viewer.html"]
 FILES += ["requirements.txt", "embedded", "bridge", "viewer", "clickhouse"]
-ENDS_S = 18  # 13 s are the sum of all bounds; the rest is for a busy machine
+ENDS_S = 13  # the sum of all bounds
 # A server that answers /healthz with the file health.json beside it, and takes note of its arguments
 FAKE_SERVER = """
 import http.server, pathlib, sys
@@ -127,7 +127,7 @@ class Demo:
         wait_until(lambda: not self.processes(), 10, lambda: f"{self.processes()} still run")
 
     def assert_ended(self, process, status=0):
-        assert process.wait(ENDS_S) == status, self.log(process)
+        assert process.ends_within(ENDS_S) == status, self.log(process)
         self.wait_until_empty()
 
     def end(self, process, number=signal.SIGTERM):

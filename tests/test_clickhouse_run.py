@@ -58,7 +58,7 @@ def test_a_clickhouse_that_answers_already_is_used(demo, database):
     wait_until(lambda: "(--embedded)" in process.stdout(), 30, process.log)
     demo.wait_for_rows(process)
     process.signal(signal.SIGTERM)
-    assert process.wait(ENDS_S) == 0
+    assert process.ends_within(ENDS_S) == 0
 
 
 def test_another_program_on_its_port(demo):

@@ -16,7 +16,7 @@ import pytest
 import trustme
 from browser import Page, chromium
 from chain import Chain, listens
-from helpers import ROOT, free_port, get, health, running, wait_until
+from helpers import ROOT, free_port, get, health, promised, running, wait_until
 
 DEPLOY = ROOT / "deploy"
 BACK_S = 5  # after which the viewers of a server that died are served by the other one
@@ -99,7 +99,7 @@ def test_viewers_of_a_server_that_dies_are_back_on_the_other(site):
         assert cached == "HIT"
 
         servers[ports[0]].signal(signal.SIGKILL)
-        wait_until(lambda: viewers(ports[1]) == 4, BACK_S, lambda: [page.state() for page in pages])
+        promised(lambda: viewers(ports[1]) == 4, BACK_S, lambda: [page.state() for page in pages])
         for page in pages:
             page.wait_for("live")
             page.wait_for_changing_cells()

@@ -14,7 +14,7 @@ import time
 
 import pytest
 from engine_site import TABLE, engine_site, make_rows
-from helpers import free_port, running, wait_until
+from helpers import free_port, promised, running, wait_until
 
 from bridge import supervisor
 from bridge.engine import Engine
@@ -115,8 +115,8 @@ def test_the_mark_tells_what_is_in_hand_and_which_views_are_new():
 def back_within(site, pid, seconds=BACK_S):
     """Waits until another child than `pid` serves the table; how long that took."""
     started = time.monotonic()
-    wait_until(lambda: site.health().get("pid", pid) != pid, seconds, site.log)
-    wait_until(lambda: site.health().get("status") == "ok", seconds, site.log)
+    promised(lambda: site.health().get("pid", pid) != pid, seconds, site.log)
+    promised(lambda: site.health().get("status") == "ok", seconds, site.log)
     return time.monotonic() - started
 
 

@@ -16,7 +16,7 @@ import time
 
 import pytest
 from chain import SOURCES, Chain, assert_each_row_shown_once, sent, stop_producers, workers
-from helpers import get, health, wait_until
+from helpers import get, health, promised, wait_until, work_s
 
 SLOW = ["--rows", "50"]  # 200 rows/s: many tests share the machine
 both_sources = pytest.mark.parametrize("source", SOURCES)
@@ -143,7 +143,7 @@ def test_connection_cut_and_the_database_away(chain, seconds):
         time.sleep(0.1)
     before = chain.table()["rows"]
     chain.proxy.go_on()
-    wait_until(lambda: chain.table()["rows"] > before, 3 + 5, "rows within 3 s (and five for a noisy machine)")
+    promised(lambda: chain.table()["rows"] > before, 3, "rows again")
     if seconds == 20:
         assert states == {"ok", "stale"}
         assert chain.table()["reconnects"] == reconnects + 1
@@ -177,7 +177,7 @@ def test_database_that_accepts_and_says_nothing(chain, how):
     with timed_health(chain) as took:
         chain.proxy.silent()
         for process, text in ((producer, "waiting for TDengine"), (server, "TDengine does not answer")):
-            wait_until(lambda p=process, t=text: lines_with(t, p), 10 + 2, process.log)
+            promised(lambda p=process, t=text: lines_with(t, p), 10, process.log)
         time.sleep(8)  # several tries to connect run into it, too
         assert chain.health()["status"] == "stale"
         if how == "cut":
@@ -195,7 +195,7 @@ def test_silent_from_the_start(chain):
     server, producer = chain.server(), chain.producer(*SLOW)
     viewer = chain.viewer()
     for process, text in ((producer, "waiting for TDengine"), (server, "TDengine does not answer")):
-        wait_until(lambda p=process, t=text: lines_with(t, p), 10 + 4, process.log)
+        promised(lambda p=process, t=text: lines_with(t, p), 10 + work_s(), process.log)  # they have just started
     assert chain.health()["status"] == "waiting"
     chain.proxy.cut()
     chain.proxy.go_on()
@@ -392,7 +392,7 @@ def test_stopped_while_the_database_is_away(chain, fault):
     (line,) = lines_with("rows not sent", producer)
     assert int(re.search(r"(\d+) rows not sent", line)[1]) >= 200
     server.signal(signal.SIGTERM)
-    assert server.wait(6) == 0, server.log()
+    assert server.ends_within(5) == 0, server.log()
     chain.proxy.go_on()
     # at most the batch that was on its way may have arrived without being confirmed
     assert chain.database.count() - sent(producer) in (0, 50)
@@ -405,7 +405,7 @@ def test_what_was_kept_is_still_sent_after_sigterm(chain):
     time.sleep(3)
     producer.signal(signal.SIGTERM)
     chain.proxy.go_on()
-    assert producer.wait(6) == 0, producer.log()
+    assert producer.ends_within(5) == 0, producer.log()
     assert sent(producer) == chain.database.count()
 
 

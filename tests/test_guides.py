@@ -117,7 +117,7 @@ def test_the_stocks_demo(guide, browser):
         assert any(words in cell for cell in shown), shown
     for process in (producer, server):
         process.signal(2)
-        assert process.wait(ENDS_S) == 0, process.log()
+        assert process.ends_within(ENDS_S) == 0, process.log()
 
 
 def test_the_driver_that_the_stocks_demo_checks(guide):

@@ -208,7 +208,7 @@ def test_what_an_interruption_has_left_is_done_anew(begun, tmp_path, number):
             connection, _ = silent.accept()
             with connection:
                 process.signal(number)
-                assert process.wait(ENDS_S) == 0, process.log()
+                assert process.ends_within(ENDS_S) == 0, process.log()
                 # the other end is closed, so pip has ended, too
                 connection.settimeout(5)
                 while connection.recv(4096):

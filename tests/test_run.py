@@ -14,7 +14,7 @@ import time
 
 import pytest
 from demo import ENDS_S, Demo, only_line, sent
-from helpers import free_port, health, running, wait_until
+from helpers import free_port, health, promised, running, wait_until
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_stocks_flow_and_ctrl_c_ends_everything(demo):
     assert "DROP DATABASE power" in shown
     assert list(health(port)["tables"]) == ["meters_values"]
     other.signal(signal.SIGTERM)
-    assert other.wait(ENDS_S) == 0, demo.log(other)
+    assert other.ends_within(ENDS_S) == 0, demo.log(other)
     assert sent(other.stdout()) > 0
     assert (demo.folder / f".logs/{port}/producer-meters.log").exists()
     assert process.alive()
@@ -114,7 +114,7 @@ def test_a_background_job_of_a_script_ends_on_sigint(demo):
     with running(["env", "-u", "TDENGINE_DSN", *command], demo.outputs, "job", cwd=demo.outputs, env=demo.env) as job:
         demo.wait_for_rows(job)
         os.kill(int((demo.outputs / "pid").read_text()), signal.SIGINT)
-        wait_until(lambda: "status 0" in job.stdout(), ENDS_S, lambda: demo.log(job))
+        promised(lambda: "status 0" in job.stdout(), ENDS_S, lambda: demo.log(job))
         demo.wait_until_empty()
 
 
@@ -138,7 +138,8 @@ def test_a_terminal_is_shown_one_line_that_changes_and_ctrl_c_ends_it(demo):
             shown += os.read(leader, 4096)
         assert re.search(rb"\r[\d,.]+ rows/s, ", shown)
         os.write(leader, b"\x03")
-        assert process.wait(ENDS_S) == 0
+        promised(lambda: process.poll() is not None, ENDS_S, demo.service_logs)
+        assert process.returncode == 0
         while b"sent" not in shown:
             shown += os.read(leader, 4096)
         assert b"Traceback" not in shown
@@ -288,7 +289,7 @@ def test_what_is_waited_for_is_reported_within_5_s(demo):
     demo.fake_services(as_health(table("waiting", dataset="stocks", error=error)), waits)
     process = demo.start()
     wait_until(lambda: "arguments" in os.listdir(demo.folder), 30, lambda: demo.log(process))
-    wait_until(lambda: error in process.stderr(), 6, lambda: demo.log(process))
+    promised(lambda: error in process.stderr(), 5, lambda: demo.log(process))
     assert "producer-stocks: waiting for TDengine" in process.stderr()
     assert "page at" not in process.stdout()
     demo.end(process)
