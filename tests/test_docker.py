@@ -383,7 +383,7 @@ def test_ends_on_a_signal_while_docker_hangs(docker, tmp_path):
     try:
         wait_until(lambda: docker.calls("pull"), 20, process.log)
         process.signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.ends_within(10) == 0
         assert process.stderr() == "docker.sh: interrupted: run it again\n"
     finally:
         process.stop()

@@ -173,7 +173,7 @@ def test_more_than_five_deaths_in_a_minute_end_it(tmp_path):
             pid = wait_until(lambda: site.health().get("pid"), 10, site.log)
             os.kill(pid, signal.SIGKILL)
             wait_until(lambda pid=pid: site.health().get("pid") != pid, 10, site.log)
-        assert site.process.wait(10) == 1
+        assert site.process.ends_within(10) == 1
         assert "giving up" in site.log()
 
 
@@ -188,7 +188,7 @@ def test_signals_end_it_with_status_0_whenever_they_come(tmp_path, number):
             wait_until(lambda: handles(site.process.pid, signal.SIGTERM), 20, site.log)
             time.sleep(chance.uniform(0, 0.4))
             site.process.signal(number)
-            assert site.process.wait(10) == 0, site.process.log()
+            assert site.process.ends_within(10) == 0, site.process.log()
             assert "Traceback" not in site.log()
 
 

@@ -87,7 +87,7 @@ def test_silent_connections_beyond_the_limit_wait_and_cost_nothing(chain):
     assert len(server.stderr().splitlines()) < 20
     assert "Traceback" not in server.stderr()
     server.signal(signal.SIGTERM)
-    assert server.wait(15) == 0, server.log()
+    assert server.ends_within(15) == 0, server.log()
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -107,7 +107,7 @@ def test_a_reader_that_dies_while_no_descriptor_is_free_comes_back(chain, source
     stop_producers(producer)
     assert_each_row_shown_once(chain, viewer, chain.database.count())
     server.signal(signal.SIGTERM)
-    assert server.wait(15) == 0, server.log()
+    assert server.ends_within(15) == 0, server.log()
 
 
 def test_a_sender_that_dies_while_no_descriptor_is_free_comes_back(chain):
@@ -131,7 +131,7 @@ def test_scripts_go_on_when_nothing_can_be_reported(chain, end):
     chain.wait_for_rows(600, 40)
     for process in (producer, server):
         process.signal(signal.SIGTERM)
-        assert process.wait(15) == 0, process.log()
+        assert process.ends_within(15) == 0, process.log()
     assert producer.stdout().startswith("sent "), producer.stdout()
 
 
@@ -157,7 +157,7 @@ def test_what_dies_while_no_process_can_be_started_comes_back(chain, what, least
     assert "Traceback" not in server.stderr(), server.log()
     assert len(server.stderr().splitlines()) < 20
     server.signal(signal.SIGTERM)
-    assert server.wait(15) == 0, server.log()
+    assert server.ends_within(15) == 0, server.log()
 
 
 def test_with_too_little_address_space_little_is_said_and_the_end_is_clean(chain):
@@ -191,5 +191,5 @@ def test_a_child_that_is_ended_while_it_starts_prints_no_last_line(chain):
     producer = chain.run("producer", ROOT / "producer.py", dsn=f"ws://127.0.0.1:{free_port()}")
     wait_until(lambda: workers(producer.pid), 20, producer.log)
     os.killpg(producer.pid, signal.SIGTERM)
-    assert producer.wait(15) == 0, producer.log()
+    assert producer.ends_within(15) == 0, producer.log()
     assert producer.stdout() == "sent 0 rows in 0 batches\n"

@@ -56,6 +56,18 @@ def timed_health(chain):
     thread.join(6)
 
 
+def quiet_health(chain):
+    """Milliseconds that /healthz takes while nothing is wrong: what this machine needs just now."""
+    with timed_health(chain) as took:
+        wait_until(lambda: len(took) >= 20, 20, "answers of /healthz")
+    return took
+
+
+def assert_as_quick(took, quiet):
+    """The bound is 100 ms, or what a busy machine needs."""
+    assert percentile(took, 0.95) < max(100, 3 * percentile(quiet, 0.95))
+
+
 def kept(producer):
     """Rows that the producer keeps, by the newest line of its display."""
     found = re.findall(r"([\d,]+) kept", producer.stderr())
@@ -101,7 +113,7 @@ def test_replies_that_take_a_second(chain):
     viewer = chain.viewer("stocks", "--read-every", 0.1)
     chain.wait_for_rows(200, 30)
     wait_until(lambda: viewer.report()["reads"] > 10, 20, viewer.process.log)
-    samples = []
+    samples, quiet, quiet_ms = [], quiet_health(chain), viewer.report()["read_ms_99"]
     with timed_health(chain) as took:
         chain.proxy.delay(1)
         time.sleep(15)  # the fault's length
@@ -123,8 +135,8 @@ def test_replies_that_take_a_second(chain):
     print(f"/healthz: median {percentile(took, 0.5):.1f}, 99 % {percentile(took, 0.99):.1f}, max {max(took):.1f} ms")
     print(f"viewer's reads: {reads}")
     assert len(took) > 50
-    assert percentile(took, 0.9) < 500  # who waited for the database would wait for a second or two
-    assert reads["read_ms_99"] < 1000
+    assert_as_quick(took, quiet)
+    assert reads["read_ms_99"] < max(300, 3 * quiet_ms)
     assert server.alive()
 
 
@@ -150,7 +162,7 @@ def test_connection_cut_and_the_database_away(chain, seconds):
         if chain.source == "subscribe":  # a new one takes some seconds
             wait_until(lambda: chain.table()["error"] is None and chain.table()["subscriptions"], 30, chain.health)
         assert lines_with("waiting for TDengine", producer)
-    wait_until(lambda: chain.health()["status"] == "ok", 5, "ok again")
+    promised(lambda: chain.health()["status"] == "ok", 5, "ok again")
     assert_all_arrives(chain, viewer, producer)
 
 
@@ -174,6 +186,7 @@ def test_database_that_accepts_and_says_nothing(chain, how):
     server, producer = chain.server(), chain.producer(*SLOW)
     viewer = chain.viewer()
     chain.wait_for_rows(200, 30)
+    quiet = quiet_health(chain)
     with timed_health(chain) as took:
         chain.proxy.silent()
         for process, text in ((producer, "waiting for TDengine"), (server, "TDengine does not answer")):
@@ -183,7 +196,7 @@ def test_database_that_accepts_and_says_nothing(chain, how):
         if how == "cut":
             chain.proxy.cut()
         chain.proxy.go_on()
-    assert percentile(took, 0.9) < 500
+    assert_as_quick(took, quiet)
     chain.wait_for_rows(100, 15)
     assert len(lines_with("waiting for TDengine", producer)) == 1
     assert_all_arrives(chain, viewer, producer)
@@ -256,7 +269,7 @@ def test_database_comes_later(chain):
 def test_wrong_password(chain):
     dsn = chain.database.through(chain.proxy, password="not-the-password")
     producer = chain.producer(dsn=dsn)
-    assert producer.wait(15) == 1
+    assert producer.ends_within(15) == 1
     (line,) = lines_with("refuses this user or password", producer)
     assert producer.stdout() == "sent 0 rows in 0 batches\n"
     server = chain.server(dsn=dsn)
@@ -490,7 +503,7 @@ def test_table_of_other_columns_ends_the_producer_and_is_shown_as_it_is(chain):
     chain.database.query("CREATE DATABASE {db} PRECISION 'ns'")
     chain.database.query("CREATE TABLE {db}.stocks_values (`timestamp` TIMESTAMP, ticker NCHAR(4), volume FLOAT)")
     producer = chain.producer()
-    assert producer.wait(15) == 1, producer.log()
+    assert producer.ends_within(15) == 1, producer.log()
     (line,) = lines_with("producer.py:", producer)
     for words in ("client is missing", "ticker is NCHAR(4) where NCHAR(10) is sent", "volume is FLOAT"):
         assert words in line
@@ -510,7 +523,7 @@ def test_a_table_of_more_columns_is_still_served(chain):
 def test_pace_too_fast_for_the_databases_precision(chain):
     chain.database.query("CREATE DATABASE {db} PRECISION 'ms'")
     producer = chain.producer("--rows", 251)
-    assert producer.wait(15) == 2, producer.log()
+    assert producer.ends_within(15) == 2, producer.log()
     assert lines_with("can't have timestamps of their own", producer)
     assert producer.stdout() == "sent 0 rows in 0 batches\n"
 

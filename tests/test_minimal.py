@@ -226,7 +226,7 @@ def test_a_signal_ends_it_with_its_reader(base, tmp_path, number, frozen):
         readers = children(site.process.pid, "multiprocessing")
         assert readers
         site.process.signal(number)
-        assert site.process.wait(10) == 0, site.process.log()
+        assert site.process.ends_within(10) == 0, site.process.log()
         wait_until(lambda: not any(map(alive, readers)), 10, "the reader to end")
         assert "Traceback" not in site.process.stderr()
 

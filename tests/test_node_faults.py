@@ -51,7 +51,7 @@ def test_descriptors_that_are_used_up_and_free_again_lose_nothing(chain):
     stop_producers(producer)
     assert_each_row_shown_once(chain, viewer, sent(producer))
     server.signal(signal.SIGTERM)
-    assert server.wait(10) == 0, server.log()
+    assert server.ends_within(10) == 0, server.log()
 
 
 def test_a_table_of_other_columns_ends_the_producer_and_is_shown_as_it_is(chain):

@@ -86,7 +86,7 @@ def test_connections_beyond_the_descriptors_are_closed_and_their_end_lets_others
         wait_until(lambda: health(port), 20, process.log)
         assert process.stderr().count("new connections are closed") == 1
         process.signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.ends_within(10) == 0
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -100,7 +100,7 @@ def test_a_signal_at_once_ends_it_with_status_0(tmp_path, script):
             wait_until(lambda process=process: "listens" in process.stderr(), 20, process.log)
             time.sleep(0.04 * k)  # where it has got to meanwhile
             process.signal(signal.SIGTERM)
-            assert process.wait(10) == 0, process.log()
+            assert process.ends_within(10) == 0, process.log()
             assert process.stdout() == ("sent 0 rows in 0 batches\n" if "producer" in script else "")
 
 

@@ -140,7 +140,7 @@ def test_a_server_that_waits_for_its_first_poll_ends_on_a_signal(tmp_path):
     with running(args, tmp_path) as server:
         wait_until(lambda: "page at" in server.stderr(), 40, server.log)
         server.signal(signal.SIGINT)
-        assert server.wait(15) == 0
+        assert server.ends_within(15) == 0
 
 
 def stamps(batch, rows=250):

@@ -569,7 +569,7 @@ def test_a_wrong_password_is_refused_and_not_shown(tmp_path, stand_in, script, w
     with with_password(script, tmp_path, stand_in, way) as process:
         wait_until(lambda: "refuses this user or password" in process.stderr(), 20, process.log)
         if script == "producer.py":
-            assert process.wait(10) == 1
+            assert process.ends_within(10) == 1
         else:
             port = re.search(r"page at http://127\.0\.0\.1:(\d+)/", process.stderr())[1]
             assert_no_secret(get(f"http://127.0.0.1:{port}/healthz").decode())
