@@ -10,8 +10,10 @@ an engine at its limit updates less often, with more rows each, and still answer
 
 import asyncio
 import collections
+import errno
 import functools
 import math
+import os
 import threading
 import time
 
@@ -20,6 +22,7 @@ import perspective
 MAX_WAITING = 20_000  # calls
 LOAD_S = 5  # over which the share of time that the engine works is averaged
 AT_LIMIT = 0.8  # of it
+NO_THREAD = os.strerror(errno.EAGAIN)  # what the engine says when it can't start one, for want of memory
 
 
 class Overloaded(Exception):
@@ -82,7 +85,7 @@ class Engine:
             try:
                 result = call()
             except BaseException as raised:  # a panic of the engine's is no Exception
-                error = raised
+                error = MemoryError(str(raised)) if NO_THREAD in str(raised) else raised
             for follow in self.after_update if changes else ():
                 follow()
             self.mark.end()
