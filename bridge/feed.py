@@ -218,17 +218,17 @@ class Feed:
         try:
             yield
         except self.source.errors as error:
-            reason = self.source.explain(error)
             self.counters.waiting |= error.waiting
-            self.retry_at = time.monotonic() + RETRY_S
-            if self.counters.failed(reason):
-                LOG.warning("%s: %s", self.source, reason)
             if error.outdated:
                 self.described_at = 0.0
+            self.failed(self.source.explain(error))
         except MemoryError:
-            self.retry_at = time.monotonic() + RETRY_S
-            if self.counters.failed(NO_MEMORY):
-                LOG.warning("%s: %s", self.source, NO_MEMORY)
+            self.failed(NO_MEMORY)
+
+    def failed(self, reason):
+        self.retry_at = time.monotonic() + RETRY_S
+        if self.counters.failed(reason):
+            LOG.warning("%s: %s", self.source, reason)
 
     async def refresh(self, drop):
         """Begins anew when the table's columns changed, or it was dropped and made again; drop(): what is hosted."""

@@ -15,12 +15,12 @@ class Counters:
 
     def __init__(self, source):
         self.source = source
-        self.rows = self.polls = self.failed_polls = self.reconnects = 0
+        self.begin_anew()
+        self.polls = self.failed_polls = self.reconnects = 0
         self.missed_rows = self.unshown_values = 0
         self.newest_s = self.lag_s = self.error = self.note = self.history = None
         self.waiting = True  # for the first rows, or for something that only a user can mend
         self.incomplete_at = -RECENT_S  # when a row or a value could not be shown last
-        self.arrivals = collections.deque([(time.monotonic(), 0)], 600)  # (when, rows by then)
         self.gaps, self.row_at = collections.deque(maxlen=20), None
 
     def succeeded(self):
@@ -50,8 +50,9 @@ class Counters:
             self.lag_s = max(lag_s, 0)
 
     def begin_anew(self):
-        """The table was made anew: its rows count from none on."""
-        self.rows, self.arrivals = 0, collections.deque([(time.monotonic(), 0)], 600)
+        """Rows count from none on: the table was made, or made anew."""
+        self.rows = 0
+        self.arrivals = collections.deque([(time.monotonic(), 0)], 600)  # (when, rows by then)
 
     def missed(self, rows=0, values=0):
         """So many more rows, or values of rows, could not be shown."""

@@ -6,8 +6,6 @@ one layout would need more than it can do. A viewer that collapses or expands ro
 
 import asyncio
 import collections
-import itertools
-import operator
 import secrets
 
 from . import perspective_pb2 as pb
@@ -63,9 +61,8 @@ class View:
         self.updates = {}  # body of the subscription (its mode): its number
 
 
-def send_to(subscribers, tail, most):
-    """Sends an event to the next ones, at most so many."""
-    for (viewer, number), entity in itertools.islice(subscribers, most):
+def send_to(subscribers, tail):
+    for (viewer, number), entity in subscribers:
         viewer.send(requests.head(number, entity) + tail)
 
 
@@ -77,31 +74,30 @@ class SharedViews:
         self.session = Session(engine.server, lambda *event: self.loop.call_soon_threadsafe(self.deliver, *event))
         self.shapes, self.views = {}, set()  # by what they show: the shared ones; all
         self.tables = {}  # name of a table: Answers
-        self.events = collections.deque()  # (tail, those who don't have it yet)
+        self.events = collections.deque()  # (some who don't have it yet, tail)
         self.subscribers = {}  # number of a subscription: {(viewer, its number): its name of the view}
         self.hosted = None  # number of the subscription to the list of tables
         engine.after_update.append(self.delete_grown)
 
     def deliver(self, number, tail):
         """An event of a subscription goes to all who have it; one hears of it first, and asks for the others, too."""
-        subscribers = iter(list(self.subscribers.get(number, {}).items()))
-        send_to(subscribers, tail, 1)
-        if operator.length_hint(subscribers):
-            self.loop.call_later(FIRST_S, self.deliver_others, tail, subscribers)
+        subscribers = list(self.subscribers.get(number, {}).items())
+        send_to(subscribers[:1], tail)
+        others = [(subscribers[k : k + AT_ONCE], tail) for k in range(1, len(subscribers), AT_ONCE)]
+        if others:
+            self.loop.call_later(FIRST_S, self.deliver_others, others)
 
-    def deliver_others(self, tail, subscribers):
-        self.events.append((tail, subscribers))
-        if len(self.events) == 1:
-            self.deliver_some()
+    def deliver_others(self, parts):
+        is_idle = not self.events
+        self.events.extend(parts)
+        if is_idle:
+            self.deliver_part()
 
-    def deliver_some(self):
-        """A few at a time: between them, the reads of those who got theirs are answered."""
-        tail, subscribers = self.events[0]
-        send_to(subscribers, tail, AT_ONCE)
-        if operator.length_hint(subscribers) == 0:
-            self.events.popleft()
+    def deliver_part(self):
+        """Between two parts, the reads of those who got theirs are answered."""
+        send_to(*self.events.popleft())
         if self.events:
-            self.loop.call_soon(self.deliver_some)
+            self.loop.call_soon(self.deliver_part)
 
     async def call(self, kind, context, content, charge, function, *args):
         """The result of a function that is called in the engine's thread, unless this has killed an engine."""

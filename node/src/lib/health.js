@@ -17,11 +17,11 @@ const rounded = (ms) => (ms === null ? null : Math.round(ms));
 /** Counters of one table; ages and lags go by arrival, so that a device's wrong clock does not spoil them. */
 export class Counters {
   constructor() {
-    this.rows = this.polls = this.failedPolls = this.reconnects = this.missedRows = this.unshownValues = 0;
+    this.beginAnew();
+    this.polls = this.failedPolls = this.reconnects = this.missedRows = this.unshownValues = 0;
     this.newestMs = this.lagMs = this.error = this.note = this.history = this.rowAt = null;
     this.isWaiting = true; // for the first rows, or for something that only a user can mend
     this.incompleteAt = Number.NEGATIVE_INFINITY; // when a row or a value could not be shown last
-    this.arrivals = [[performance.now(), 0]]; // [when, rows by then]
     this.gaps = [];
   }
 
@@ -59,10 +59,10 @@ export class Counters {
     if (lagMs !== null) this.lagMs = Math.max(lagMs, 0);
   }
 
-  /** The table was made anew: its rows count from none on. */
+  /** Rows count from none on: the table was made, or made anew. */
   beginAnew() {
     this.rows = 0;
-    this.arrivals = [[performance.now(), 0]];
+    this.arrivals = [[performance.now(), 0]]; // [when, rows by then]
   }
 
   /** So many more rows, or values of rows, could not be shown. */
