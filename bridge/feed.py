@@ -153,7 +153,7 @@ class Feed:
                 return
             if sweep:  # rarely where it takes long
                 self.swept_at = started + 20 * (time.monotonic() - started)
-            for hour, rows in comparison.hours().items():
+            for hour, rows in comparison.hours.items():
                 shown.count_hour(hour, rows)
                 self.counters.missed(max(rows, 0))
             await self.show_more(comparison, shown)

@@ -18,7 +18,7 @@ class Comparison:
         self.source, self.shown, self.live = source, shown, live
         self.more = {}  # second: (stored, how many of them were not shown)
         self.fewer = {}  # second: stored
-        self.left = {}  # hour: rows whose second is not known, and that were not found stored yet
+        self.hours = {}  # hour: how many rows more, or fewer, are stored, of those whose seconds are not known
         self.offset_s = None  # the database's clock minus ours
 
     async def run(self, sweep):
@@ -28,24 +28,15 @@ class Comparison:
         expected = [self.expected(*bounds) for bounds in sides]
         now, *stored = await self.source.glance(first, end)
         self.offset_s = now - time.time()
-        differ = [await self.hours_that_differ(*each, sweep) for each in zip(sides, expected, stored, strict=True)]
-        parted = {first // HOUR} & {end // HOUR} & set().union(*differ)  # an hour is compared as a whole
-        for (begin, until), hours, rows in zip(sides, differ, stored, strict=True):
-            for hour in sorted(hours | parted if rows else hours, reverse=True):
-                since = max(hour * HOUR, hour * HOUR if begin is None else begin)
-                before = min((hour + 1) * HOUR, (hour + 1) * HOUR if until is None else until)
-                if since < before:
-                    await self.compare_seconds(hour, since, before)
-
-    async def hours_that_differ(self, bounds, expected, stored, sweep):
-        """Hours on one side of the live seconds whose counts are not right; with a sweep the newest hours, too."""
         differ = set()
-        if stored != sum(expected.values()):
-            counts = await self.source.counts(HOUR, *bounds)
-            differ = {hour for hour in counts | expected if counts.get(hour, 0) != expected.get(hour, 0)}
-        if sweep and (stored or expected):  # an hour's count is right, too, when one row came late and another is gone
+        for bounds, hours, rows in zip(sides, expected, stored, strict=True):
+            if rows != sum(hours.values()):
+                counts = await self.source.counts(HOUR, *bounds)
+                differ |= {hour for hour in counts | hours if counts.get(hour, 0) != hours.get(hour, 0)}
+        if sweep:  # an hour's count is right, too, when one row came late and another is gone
             differ |= set(sorted({second // HOUR for second in self.shown.seconds}, reverse=True)[:SWEPT_HOURS])
-        return differ
+        for hour in sorted(differ, reverse=True):
+            await self.compare_seconds(hour, stored)
 
     def expected(self, first=None, end=None):
         """{hour: rows expected in it with first <= second < end}; one of both is None."""
@@ -63,25 +54,26 @@ class Comparison:
                 hours[hour] = rows
         return hours
 
-    async def compare_seconds(self, hour, first, end):
+    async def compare_seconds(self, hour, rows_of_sides):
+        """The whole hour, outside the live seconds: only all of it tells how many of unknown second are stored."""
         shown = self.shown
-        known = {second: rows for second in range(first, end) if (rows := shown.expected(second))}
-        left = self.left.setdefault(hour, shown.by_hour[hour])  # an hour may be compared in two parts
-        unknown = shown.by_hour[hour] > 0
-        stored = await self.source.counts(1, first, end)
-        for second in stored | known:
-            rows, expected = stored.get(second, 0), known.get(second, 0)
+        first, end = hour * HOUR, (hour + 1) * HOUR
+        parts = (first, min(end, self.live[0])), (max(first, self.live[1]), end)
+        known = {second: shown.expected(second) for part in parts for second in range(*part)}
+        left, unknown, stored = shown.by_hour[hour], shown.by_hour[hour] > 0, {}
+        for part, rows in zip(parts, rows_of_sides, strict=True):
+            if rows and part[0] < part[1]:
+                stored |= await self.source.counts(1, *part)
+        for second, expected in known.items():
+            rows = stored.get(second, 0)
             if unknown and second not in shown.seconds:
                 left -= rows - expected  # whatever is here is among the rows known by hour only
             elif rows > expected:
                 self.more[second] = rows, rows - expected
             elif rows < expected:
                 self.fewer[second] = rows
-        self.left[hour] = left
-
-    def hours(self):
-        """{hour: how many rows more, or fewer, are stored}, of those whose seconds are not known."""
-        return {hour: -left for hour, left in self.left.items() if left}
+        if left:
+            self.hours[hour] = -left
 
     def fit(self, room):
         """({second: rows to be read}, of those that were not shown the newest `room`; {second: others})."""

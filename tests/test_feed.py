@@ -182,4 +182,25 @@ def test_rows_known_by_hour_are_compared_by_the_whole_hour_which_the_live_second
     source.insert("ahead", 600, 1)
     comparison = Comparison(source, shown, (now - 1, now + 2))
     asyncio.run(comparison.run(False))
-    assert comparison.hours() == {now // HOUR: 1}
+    assert comparison.hours == {now // HOUR: 1}
+
+
+def test_rows_that_become_known_by_hour_while_their_hour_is_compared_are_not_missed():
+    source, shown = MemorySource(), Shown(["ts", "device"], UNITS)
+    now, counts = int(source.clock) + 1800, source.counts
+
+    async def counts_while_a_tick_ends(step, *bounds):
+        found = await counts(step, *bounds)
+        if step == 1:
+            shown.max_counted = 0
+            shown.compact()
+        return found
+
+    source.counts = counts_while_a_tick_ends
+    source.insert("late", 1000, 1)
+    source.insert("ahead", 2400, 3)
+    shown.count(now + 599, 2)
+    shown.count(now + 600, 1)
+    comparison = Comparison(source, shown, (now - 1, now + 2))
+    asyncio.run(comparison.run(False))
+    assert (comparison.hours, list(comparison.more)) == ({}, [now - 800])

@@ -240,5 +240,25 @@ test("rows known by hour only are compared by the whole hour, which the live sec
   source.insert("ahead", 600, 1);
   const comparison = new Comparison(source, shown, [now - 1, now + 2]);
   await comparison.run(false);
-  assert.deepStrictEqual([...comparison.hours()], [[hourOf(now), 1]]);
+  assert.deepStrictEqual([...comparison.hours], [[hourOf(now), 1]]);
+});
+
+test("rows that become known by hour while their hour is compared are not missed", async () => {
+  const source = new MemorySource();
+  const shown = new Shown();
+  const now = source.clock + 1800;
+  const counts = source.counts.bind(source);
+  source.counts = async (step, ...bounds) => {
+    const found = await counts(step, ...bounds);
+    if (step === 1) shown.maxCounted = 0; // as while a tick ends
+    shown.compact();
+    return found;
+  };
+  source.insert("late", 1000, 1);
+  source.insert("ahead", 2400, 3);
+  shown.count(now + 599, 2);
+  shown.count(now + 600, 1);
+  const comparison = new Comparison(source, shown, [now - 1, now + 2]);
+  await comparison.run(false);
+  assert.deepStrictEqual([[...comparison.hours], [...comparison.more.keys()]], [[], [now - 800]]);
 });

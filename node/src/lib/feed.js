@@ -150,7 +150,7 @@ export class Feed {
       await comparison.run(isSweep);
       if (shown !== this.shown) return;
       if (isSweep) this.sweptAt = started + 20 * (performance.now() - started); // rarely where it takes long
-      for (const [hour, rows] of comparison.hours()) {
+      for (const [hour, rows] of comparison.hours) {
         shown.countHour(hour, rows);
         this.counters.missed({ rows: Math.max(rows, 0) });
       }

@@ -15,46 +15,31 @@ export class Comparison {
     Object.assign(this, { source, shown, live });
     this.more = new Map(); // second: {stored, more: how many of them were not shown}
     this.fewer = new Map(); // second: stored
-    this.left = new Map(); // hour: rows whose second is not known, and that were not found stored yet
+    this.hours = new Map(); // hour: how many rows more, or fewer, are stored, of those whose seconds are not known
   }
 
   /** Fills more, fewer and hours; isSweep: look at the newest hours by second, even if their counts are right. */
   async run(isSweep) {
     const [first, end] = this.live;
-    const sides = [
+    const [differ, rowsOfSides] = [new Set(), []];
+    for (const bounds of [
       [null, first],
       [end, null],
-    ];
-    const differ = [];
-    for (const bounds of sides) differ.push(await this.hoursThatDiffer(bounds, isSweep));
-    const isParted = hourOf(first) === hourOf(end) && differ.some((hours) => hours.has(hourOf(end)));
-    for (const [k, [begin, until]] of sides.entries()) {
-      if (isParted) differ[k].add(hourOf(end)); // an hour is compared as a whole
-      for (const hour of [...differ[k]].sort((a, b) => b - a)) {
-        const since = Math.max(hour * HOUR, begin ?? Number.NEGATIVE_INFINITY);
-        const before = Math.min((hour + 1) * HOUR, until ?? Number.POSITIVE_INFINITY);
-        if (since < before) await this.compareSeconds(hour, since, before);
-      }
-    }
-  }
-
-  /** Set of the hours on one side of the live seconds whose counts are not right; with a sweep the newest, too. */
-  async hoursThatDiffer(bounds, isSweep) {
-    const expected = this.expected(...bounds);
-    const sum = [...expected.values()].reduce((all, rows) => all + rows, 0);
-    const rows = await this.source.count(...bounds);
-    const differ = new Set();
-    if (rows !== sum) {
+    ]) {
+      const expected = this.expected(...bounds);
+      const rows = await this.source.count(...bounds);
+      rowsOfSides.push(rows);
+      if (rows === [...expected.values()].reduce((all, each) => all + each, 0)) continue;
       const stored = await this.source.counts(HOUR, ...bounds);
       for (const hour of [...stored.keys(), ...expected.keys()])
         if ((stored.get(hour) ?? 0) !== (expected.get(hour) ?? 0)) differ.add(hour);
     }
-    if (isSweep && (rows || sum)) {
+    if (isSweep) {
       // an hour's count is right, too, when one row came late and another is gone
       const known = [...new Set([...this.shown.seconds.keys()].map(hourOf))].sort((a, b) => b - a);
       for (const hour of known.slice(0, SWEPT_HOURS)) differ.add(hour);
     }
-    return differ;
+    for (const hour of [...differ].sort((a, b) => b - a)) await this.compareSeconds(hour, rowsOfSides);
   }
 
   /** Map of hour to rows expected in it with first <= second < end; one of both is null. */
@@ -73,29 +58,31 @@ export class Comparison {
     return hours;
   }
 
-  async compareSeconds(hour, first, end) {
+  /** The whole hour, outside the live seconds: only all of it tells how many of unknown second are stored. */
+  async compareSeconds(hour, rowsOfSides) {
     const { shown } = this;
-    const known = new Map();
-    for (let second = first; second < end; second++) {
-      const rows = shown.expected(second);
-      if (rows) known.set(second, rows);
+    const [first, end] = [hour * HOUR, (hour + 1) * HOUR];
+    const parts = [
+      [first, Math.min(end, this.live[0])],
+      [Math.max(first, this.live[1]), end],
+    ];
+    const [known, stored] = [new Map(), new Map()];
+    let left = shown.byHour.get(hour) ?? 0;
+    const isUnknown = left > 0;
+    for (const [from, to] of parts)
+      for (let second = from; second < to; second++) known.set(second, shown.expected(second));
+    for (const [k, [from, to]] of parts.entries()) {
+      if (!rowsOfSides[k] || from >= to) continue;
+      for (const [second, rows] of await this.source.counts(1, from, to)) stored.set(second, rows);
     }
-    const isUnknown = (shown.byHour.get(hour) ?? 0) > 0;
-    let left = this.left.get(hour) ?? shown.byHour.get(hour) ?? 0; // an hour may be compared in two parts
-    const stored = await this.source.counts(1, first, end);
-    for (const second of new Set([...stored.keys(), ...known.keys()])) {
-      const [rows, expected] = [stored.get(second) ?? 0, known.get(second) ?? 0];
+    for (const [second, expected] of known) {
+      const rows = stored.get(second) ?? 0;
       // whatever is here is among the rows known by hour only
       if (isUnknown && !shown.seconds.has(second)) left -= rows - expected;
       else if (rows > expected) this.more.set(second, { stored: rows, more: rows - expected });
       else if (rows < expected) this.fewer.set(second, rows);
     }
-    this.left.set(hour, left);
-  }
-
-  /** Map of hour to how many rows more, or fewer, are stored, of those whose seconds are not known. */
-  hours() {
-    return new Map([...this.left].filter(([, left]) => left).map(([hour, left]) => [hour, -left]));
+    if (left) this.hours.set(hour, -left);
   }
 
   /** [Map of second to rows to be read, of those that were not shown the newest `room`, Map of second to others]. */
