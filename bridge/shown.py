@@ -56,7 +56,7 @@ class Shown:
 
     def is_readable(self, second):
         """Whether a row of this second that was not shown can be told from those that were: all keys are known."""
-        return not self.counted.get(second) and (second in self.live or not self.by_hour[second // HOUR])
+        return not self.counted.get(second) and not self.by_hour[second // HOUR]
 
     def withdraw(self, rows):
         """These rows could not be shown: they don't count as shown any more."""
@@ -95,6 +95,9 @@ class Shown:
                 if rows := len(self.seconds.pop(second)):
                     self.rows -= rows
                     self.counted[second] = self.counted.get(second, 0) + rows
-        while len(self.counted) > self.max_counted:
-            second = next(iter(self.counted))
-            self.by_hour[second // HOUR] += self.counted.pop(second)
+        if len(self.counted) > self.max_counted:
+            near = range(self.live.start // HOUR * HOUR, self.live.stop + HOUR)  # or what comes next could not be read
+            for second in [second for second in self.counted if second not in near]:
+                if len(self.counted) <= self.max_counted * 0.9:
+                    break
+                self.by_hour[second // HOUR] += self.counted.pop(second)

@@ -164,6 +164,7 @@ def test_every_row_is_shown_once_or_counted_as_missed(limit, program, seed):
 
 
 @hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+@hypothesis.example([("insert", ("a", 6), 1), ("pass", 2.0), ("insert", ("now", 0), 31), ("pass", 2.0)], 0)
 @hypothesis.given(steps, st.integers())
 def test_a_feed_that_remembers_little_shows_none_twice_and_counts_the_others(program, seed):
     program = [step for step in program if step[0] != "delete"]

@@ -9,7 +9,6 @@
 export const HOUR = 3600;
 export const hourOf = (second) => Math.floor(second / HOUR);
 const add = (counts, place, rows) => counts.set(place, (counts.get(place) ?? 0) + rows);
-const oldest = (map) => map.keys().next().value;
 
 /** The keys of the rows that were shown, and counts of those that are stored but not to be shown. */
 export class Shown {
@@ -53,8 +52,7 @@ export class Shown {
 
   /** Whether a row of this second that was not shown can be told from those that were: all keys are known. */
   isReadable(second) {
-    const isLive = second >= this.live[0] && second < this.live[1];
-    return !this.counted.get(second) && (isLive || !this.byHour.get(hourOf(second)));
+    return !this.counted.get(second) && !this.byHour.get(hourOf(second));
   }
 
   /** These rows could not be shown: they don't count as shown any more. */
@@ -90,8 +88,8 @@ export class Shown {
 
   /** Keeps to the bounds: keys become counts, counts by second become counts by hour. */
   compact() {
+    const [first, end] = this.live;
     if (this.rows > this.maxRows || this.seconds.size > this.maxSeconds) {
-      const [first, end] = this.live;
       for (const [second, { size }] of this.seconds) {
         if (this.rows <= this.maxRows * 0.9 && this.seconds.size <= this.maxSeconds * 0.9) break;
         if (second >= first && second < end) continue;
@@ -100,10 +98,12 @@ export class Shown {
         if (size) add(this.counted, second, size);
       }
     }
-    while (this.counted.size > this.maxCounted) {
-      const second = oldest(this.counted);
-      add(this.byHour, hourOf(second), this.counted.get(second));
+    if (this.counted.size <= this.maxCounted) return;
+    for (const [second, rows] of this.counted) {
+      if (this.counted.size <= this.maxCounted * 0.9) break;
+      if (second >= hourOf(first) * HOUR && second < end + HOUR) continue; // or what comes next could not be read
       this.counted.delete(second);
+      add(this.byHour, hourOf(second), rows);
     }
   }
 }
