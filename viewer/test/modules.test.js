@@ -1,4 +1,4 @@
-// The page's modules that need no browser: node --test viewer/test/
+// The page's modules that need no browser: node --test viewer/test/modules.test.js
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -154,7 +154,7 @@ function parse(about, flags) {
     process.exit(0);
   }
   for (const { name: flag, value, inlineValue } of tokens.filter(({ name: flag }) => Object.hasOwn(options, flag))) {
-    const isMissing = value === undefined || (!inlineValue && /^-\D/.test(value)); // another flag stands there
+    const isMissing = value === undefined || (!inlineValue && /^-(?!\d*$)/.test(value)); // another flag stands there
     if (options[flag].type === "string" && isMissing) wrong(`argument --${flag}: expected one argument`);
     if (options[flag].type === "boolean" && inlineValue)
       wrong(`argument --${flag}: ignored explicit argument '${value}'`);
