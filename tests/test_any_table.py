@@ -1,5 +1,6 @@
 """--table: tables of one's own, with their types, keys and names, and nothing about them silently wrong."""
 
+import re
 import time
 
 import pytest
@@ -142,12 +143,13 @@ def test_names_of_any_kind(chain):
     for name in NAMES:
         table = f"{{db}}.`{name.strip('`')}`"
         chain.database.query(f"CREATE TABLE {table} (`Zeit` TIMESTAMP, `select` INT, `a.b` INT, `it's` NCHAR(5))")
-    chain.server_of(*(f"{{db}}.{name}" for name in NAMES))
+    server = chain.server_of(*(f"{{db}}.{name}" for name in NAMES))
     for name in NAMES:
         insert(chain, f"`{name.strip('`')}`", "1, 2, 'x'", "3, 4, 'y'")
     for name in NAMES:
         wait_for(chain, name.strip("`"), 2)
         assert list(chain.see(name.strip("`"))["columns"]) == ["Zeit", "select", "a.b", "it's"]
+    assert all(re.match(r"\d{4}-\d\d-\d\d .* INFO ", line) for line in server.stderr().splitlines()), server.log()
 
 
 @both_sources

@@ -9,6 +9,7 @@
  */
 
 import "./lib/signals.js"; // from the first moment
+import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { needs } from "./lib/needs.js";
 import { exit, serverOptions } from "./lib/options.js";
@@ -93,6 +94,7 @@ async function main() {
   /** With a new engine: feeds and viewers of its own, at the same port. Returns what stops them. */
   function serve(engine, place, fail) {
     const ended = new AbortController();
+    setMaxListeners(0, ended.signal); // two loops a table listen to it
     viewers.use(engine, place.banned);
     feeds.length = 0;
     for (const each of args.tables) feeds.push(makeFeed(engine, viewers, new Table(args.dsn, each), args, place));
