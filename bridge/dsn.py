@@ -81,12 +81,21 @@ def tdengine(text, password_file=None):
             del given["tls_mode"]
         else:
             given = {"tls_mode": "verify_identity", "tls_ca": ssl.get_default_verify_paths().cafile or ""} | given
+            check_ca(given["tls_ca"])
     # one quick try to connect: whoever calls tries again, and reports it
     limits = {"read_timeout": READ_TIMEOUT_S, "conn_timeout": READ_TIMEOUT_S, "conn_retries": 1}
     limits |= {"retry_backoff_ms": 100, "retry_backoff_max_ms": 200}
     url = parts._replace(scheme=scheme, path="", query=urllib.parse.urlencode(limits | given)).geturl()
     hosts = parts.netloc.rpartition("@")[2]
     return Dsn(url, f"{scheme}://{hosts}", urllib.parse.unquote(parts.path.strip("/")), secrets)
+
+
+def check_ca(file):
+    try:
+        if file:
+            pathlib.Path(file).read_bytes()
+    except OSError as error:
+        raise Invalid(f"can't read the file that tls_ca names: {error.strerror}") from None
 
 
 def clickhouse(text, password_file=None):

@@ -59,8 +59,9 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(chain):
 def test_a_ca_file_that_is_not_there_is_named(chain):
     chain.dsn += "?tls_ca=/nonexistent.pem"
     producer = chain.producer()
-    assert producer.wait(30) == 1, producer.log()
+    assert producer.wait(30) == 2, producer.log()
     assert "tls_ca" in producer.stderr().splitlines()[-1]
+    assert "no such file" in producer.stderr().lower()
 
 
 def test_the_certificate_is_left_unlooked_at_only_when_the_dsn_says_so(chain):

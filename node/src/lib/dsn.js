@@ -21,6 +21,9 @@ const SCHEMES = {
 };
 const PARTS = /^([a-z+]+):\/\/(?:([^/?#@]*)@)?([^/?#@]+)(?:\/([^?#@]*))?(?:\?([^#@]*))?$/;
 const HOST = /^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?$/;
+// of OpenSSL's variable, Debian, Red Hat and macOS; without one Node's own
+const SYSTEM_CAS = [process.env.SSL_CERT_FILE, "/etc/ssl/certs/ca-certificates.crt"];
+SYSTEM_CAS.push("/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem");
 const INVALID = "not a DSN: one looks like ws://USER:PASSWORD@HOST:6041 (special characters in a password as %XX)";
 
 /** A DSN that can't be used; its text is one line that shows nothing of the DSN. */
@@ -87,11 +90,11 @@ export function parseDsn(text, passwordFile) {
   };
 }
 
-/** Certificates are checked unless the DSN says tls_mode=none; tls_ca names the file of a CA. */
+/** Certificates are checked unless the DSN says tls_mode=none; tls_ca names the file of a CA, else the system's count. */
 function tlsOptions(parameters) {
   const options = { rejectUnauthorized: parameters.get("tls_mode") !== "none" };
   if (parameters.get("tls_mode") === "verify_ca") options.checkServerIdentity = () => undefined;
-  const file = parameters.get("tls_ca");
+  const file = parameters.get("tls_ca") || SYSTEM_CAS.find((each) => each && fs.existsSync(each));
   if (!file) return options;
   try {
     return { ...options, ca: fs.readFileSync(file) };
