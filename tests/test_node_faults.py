@@ -22,6 +22,7 @@ from test_faults import (  # noqa: F401 (pytest runs them with this module's cha
     test_faults_at_random,
     test_late_rows_that_come_between_two_reads_are_shown_once,
     test_pace_too_fast_for_the_databases_precision,
+    test_replies_that_take_a_second,
     test_requests_and_replies_lost_on_their_way,
     test_silent_from_the_start,
     test_stopped_while_the_database_is_away,
