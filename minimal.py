@@ -34,7 +34,8 @@ def read_tdengine(sql):
         return list(connection.query(sql))
     except BaseException as error:  # taosws' PanicException is no Exception
         create_tdengine_connection.cache_clear()
-        raise RuntimeError(f"{error}" if "[0x" in f"{error}" else "TDENGINE_DSN is no address, check it") from None
+        told = f"{error}" if "[0x" in f"{error}" else "TDENGINE_DSN is no address, check it"
+        raise RuntimeError(told) from None
 
 
 async def perspective_thread(client, database, table, hosted=None, since=0, shown=()):
@@ -106,8 +107,7 @@ def make_app(server):
 
 
 async def main(name="stocks.stocks_values", port=8080):
-    server = perspective.Server()
-    make_app(server).listen(port, "127.0.0.1")
+    make_app(server := perspective.Server()).listen(port, "127.0.0.1")
     await perspective_thread(server.new_local_client(), *name.replace("`", "").partition(".")[::2])
 
 
