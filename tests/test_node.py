@@ -8,10 +8,8 @@ from helpers import wait_until
 from node_chain import NODE, NodeChain, skip_without_node
 from test_counts import (  # noqa: F401 (pytest runs them with this module's chain)
     test_a_database_of_another_precision,
-    test_a_row_whose_float_is_no_number_is_shown_and_holds_nothing_up,
     test_an_existing_table_keeps_its_rows_unless_reset,
-    test_both_datasets_at_once,
-    test_default_pace,
+    test_both_datasets_at_the_default_pace_and_rows_that_are_special,
     test_first_rows_that_come_late_are_shown,
     test_history_is_there_with_the_first_rows_and_live_rows_follow,
     test_history_of_a_span_leaves_out_what_is_older,
@@ -19,8 +17,6 @@ from test_counts import (  # noqa: F401 (pytest runs them with this module's cha
     test_rows_from_before_the_servers_start_are_not_shown,
     test_ten_times_the_default_pace,
     test_two_producers_at_once,
-    test_two_subtables_with_the_same_timestamp,
-    test_without_an_interval_rows_go_as_fast_as_they_are_taken,
 )
 
 skip_without_node()
