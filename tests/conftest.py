@@ -60,13 +60,8 @@ def client(stand_in):
 LONG_FIRST = ["test_page", "test_node_page", "test_faults", "test_node_faults", "test_clone", "test_security"]
 # One process each: their tests share a site, which takes seconds to start.
 TOGETHER = ["test_page", "test_node_page", "test_security", "test_node_security", "test_smuggling", "test_minimal"]
-TOGETHER += [
-    "test_node_viewers",
-    "test_tdengine_server",
-    "test_stand_in_sql",
-    "test_stand_in_statements",
-    "test_stand_in_attacks",
-]
+TOGETHER += ["test_tdengine_server", "test_stand_in_sql", "test_stand_in_statements", "test_stand_in_attacks"]
+TOGETHER += ["test_any_table", "test_node_any_table", "test_node_viewers"]
 
 
 def pytest_collection_modifyitems(items):

@@ -1,20 +1,44 @@
 """--table: tables of one's own, with their types, keys and names, and nothing about them silently wrong."""
 
+import contextlib
 import re
 import time
 
 import pytest
-from chain import SOURCES, Chain
+from chain import SOURCES, Chain, Database
 from helpers import wait_until
 
-both_sources = pytest.mark.parametrize("source", SOURCES)
+
+@contextlib.contextmanager
+def site_of(kind, shared_stand_in, folder, source):
+    """A chain of this kind whose server shows all of TABLES, most of which have no rows yet."""
+    folder.mkdir(exist_ok=True)
+    database = Database(folder, shared_stand_in.dsn)
+    database.query("CREATE DATABASE {db} PRECISION 'us'")
+    try:
+        with kind(database, folder) as chain:
+            chain.source = source
+            for name, columns in TABLES.items():
+                database.query(f"CREATE TABLE {{db}}.`{name}` ({columns})")
+            insert(chain, "types", NULLS)
+            quoted = [name if name.isascii() and name.isidentifier() else f"`{name}`" for name in TABLES]
+            chain.running = chain.server_of(*(f"{{db}}.{name}" for name in quoted), flags=["--history", "5m"])
+            yield chain
+    finally:
+        database.close()
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def site(request, shared_stand_in, tmp_path_factory):
+    with site_of(Chain, shared_stand_in, tmp_path_factory.mktemp("site"), request.param) as site:
+        yield site
 
 
 @pytest.fixture
 def chain(database, tmp_path, source):
+    """A Chain of this test's own."""
     database.query("CREATE DATABASE {db} PRECISION 'us'")
     with Chain(database, tmp_path) as chain:
-        chain.source = source
         yield chain
 
 
@@ -39,19 +63,26 @@ LEAST = "true, -128, -32768, -2147483648, -9223372036854775807, 0, 0, 0, 0, -1.5
 MOST = "false, 127, 32767, 2147483647, 9223372036854775807, 255, 65535, 4294967295, 18446744073709551615, 1.5, 1e300, "
 MOST += "'text', 'größe', '\\x00ff', 1795411690500000, 99999999.9999"
 NULLS = ", ".join(["NULL"] * 16)
+NAMES = ["`Machine Log`", "machines", "`Größe`", '`it\'s "so"`', "`a b`", "`<b>bold</b>`"]
+TABLES = {  # name: columns
+    "types": ALL,
+    "devices": "ts TIMESTAMP, v INT, w INT) TAGS (site NCHAR(10), `group` INT",
+    "composite": "ts TIMESTAMP, id INT PRIMARY KEY, v FLOAT",
+    "composite text": "ts TIMESTAMP, id VARCHAR(20) PRIMARY KEY, v FLOAT",
+    "big": "ts TIMESTAMP, n BIGINT, serial BIGINT UNSIGNED",
+    "Wide Table": "ts TIMESTAMP, " + ", ".join(f"c{k} INT" for k in range(199)),
+    "grows": "ts TIMESTAMP, a INT",
+    **dict.fromkeys([name.strip("`") for name in NAMES], "`Zeit` TIMESTAMP, `select` INT, `a.b` INT, `it's` NCHAR(5)"),
+}
 PERSPECTIVE = {"ts": "datetime", "other": "datetime", "b": "boolean", "f": "float", "d": "float", "m": "float"}
 PERSPECTIVE |= dict.fromkeys(["v", "n", "x"], "string")
 
 
-@both_sources
-def test_each_type_is_shown_exactly(chain):
-    chain.database.query(f"CREATE TABLE {{db}}.types ({ALL})")
-    insert(chain, "types", NULLS)
-    chain.server_of("{db}.types", flags=["--history", "1m"])
-    wait_for(chain, "types", 1)
-    insert(chain, "types", LEAST, MOST)
-    wait_for(chain, "types", 3)
-    found = chain.see("types", sort=[["ts", "asc"]])
+def test_each_type_is_shown_exactly(site):
+    wait_for(site, "types", 1)
+    insert(site, "types", LEAST, MOST)
+    wait_for(site, "types", 3)
+    found = site.see("types", sort=[["ts", "asc"]])
     names = [column.split()[0] for column in ALL.split(", ") if not column.startswith("4)")]
     assert found["schema"] == {name: PERSPECTIVE.get(name, "integer") for name in names}
     columns = {name: values[1:] for name, values in found["columns"].items()}
@@ -69,13 +100,10 @@ def test_each_type_is_shown_exactly(chain):
     assert columns["x"] == ["", "00ff"]
     assert columns["other"] == [0, 1795411690500]
     assert columns["m"] == [-1.25, 99999999.9999]
-    assert chain.health()["tables"]["types"]["unshown_values"] == 0
+    assert site.health()["tables"]["types"]["unshown_values"] == 0
 
 
-@both_sources
-def test_rows_of_two_subtables_with_equal_values_are_two_rows_and_shown_once(chain):
-    chain.database.query("CREATE TABLE {db}.devices (ts TIMESTAMP, v INT, w INT) TAGS (site NCHAR(10), `group` INT)")
-    chain.server_of("{db}.devices")
+def test_rows_of_two_subtables_with_equal_values_are_two_rows_and_shown_once(site):
     sent = 0
     for _ in range(8):
         stamp = time.time_ns() // 1000
@@ -83,41 +111,37 @@ def test_rows_of_two_subtables_with_equal_values_are_two_rows_and_shown_once(cha
         into = " ".join(
             f"{{db}}.`Device {name}` USING {{db}}.devices TAGS ('here', 1) VALUES {values}" for name in ("a", "B")
         )
-        chain.database.query(f"INSERT INTO {into}")
+        site.database.query(f"INSERT INTO {into}")
         sent += 40
-    wait_for(chain, "devices", sent)
-    polls = chain.health()["tables"]["devices"]["polls"]
-    wait_until(lambda: chain.health()["tables"]["devices"]["polls"] > polls + 4, 20, "more polls")
-    wait_for(chain, "devices", sent)
-    found = chain.see("devices", group_by=["tbname"], columns=["v"])
+    wait_for(site, "devices", sent)
+    polls = site.health()["tables"]["devices"]["polls"]
+    wait_until(lambda: site.health()["tables"]["devices"]["polls"] > polls + 4, 20, "more polls")
+    wait_for(site, "devices", sent)
+    found = site.see("devices", group_by=["tbname"], columns=["v"])
     assert found["columns"]["__ROW_PATH__"] == [[], ["Device B"], ["Device a"]]
     assert found["columns"]["v"] == [sent, sent / 2, sent / 2]
-    assert chain.see("devices")["schema"]["site"] == "string"
+    assert site.see("devices")["schema"]["site"] == "string"
 
 
-@both_sources
-@pytest.mark.parametrize(("kind", "values"), [("INT", range(40)), ("VARCHAR(20)", [f"'k{k}'" for k in range(40)])])
-def test_a_composite_key_tells_rows_of_one_time_apart(chain, kind, values):
-    chain.database.query(f"CREATE TABLE {{db}}.`composite` (ts TIMESTAMP, id {kind} PRIMARY KEY, v FLOAT)")
-    chain.server_of("{db}.composite")
+@pytest.mark.parametrize(
+    ("table", "values"), [("composite", range(40)), ("composite text", [f"'k{k}'" for k in range(40)])]
+)
+def test_a_composite_key_tells_rows_of_one_time_apart(site, table, values):
     stamp = time.time_ns() // 1000
     rows = " ".join(f"({stamp}, {value}, 1)" for value in values)
-    chain.database.query(f"INSERT INTO {{db}}.`composite` VALUES {rows}")
-    wait_for(chain, "composite", 40)
-    assert len(set(chain.see("composite")["columns"]["id"])) == 40
+    site.database.query(f"INSERT INTO {{db}}.`{table}` VALUES {rows}")
+    wait_for(site, table, 40)
+    assert len(set(site.see(table)["columns"]["id"])) == 40
 
 
-@both_sources
-def test_whole_numbers_beyond_a_doubles_stay_apart(chain):
-    chain.database.query("CREATE TABLE {db}.big (ts TIMESTAMP, n BIGINT, serial BIGINT UNSIGNED)")
-    chain.server_of("{db}.big")
+def test_whole_numbers_beyond_a_doubles_stay_apart(site):
     numbers = [9007199254740993, 9007199254740992] * 10
-    insert(chain, "big", *(f"{number}, {2**64 - 1 - number % 2}" for number in numbers))
-    assert wait_for(chain, "big", 20)["error"] is None
-    found = chain.see("big", group_by=["n"], columns=["ts"], aggregates={"ts": "count"})["columns"]
+    insert(site, "big", *(f"{number}, {2**64 - 1 - number % 2}" for number in numbers))
+    assert wait_for(site, "big", 20)["error"] is None
+    found = site.see("big", group_by=["n"], columns=["ts"], aggregates={"ts": "count"})["columns"]
     assert found["__ROW_PATH__"][1:] == [[9007199254740992], [9007199254740993]]
     assert found["ts"] == [20, 10, 10]
-    assert set(chain.see("big")["columns"]["serial"]) == {2**64 - 1, 2**64 - 2}
+    assert set(site.see("big")["columns"]["serial"]) == {2**64 - 1, 2**64 - 2}
 
 
 def test_sums_are_those_of_the_rows_that_a_table_holds(chain):
@@ -135,58 +159,44 @@ def test_sums_are_those_of_the_rows_that_a_table_holds(chain):
         assert total[name][0] == sum(found[name]), name
 
 
-NAMES = ["`Machine Log`", "machines", "`Größe`", '`it\'s "so"`', "`a b`", "`<b>bold</b>`"]
-
-
-@both_sources
-def test_names_of_any_kind(chain):
+def test_names_of_any_kind(site):
     for name in NAMES:
-        table = f"{{db}}.`{name.strip('`')}`"
-        chain.database.query(f"CREATE TABLE {table} (`Zeit` TIMESTAMP, `select` INT, `a.b` INT, `it's` NCHAR(5))")
-    server = chain.server_of(*(f"{{db}}.{name}" for name in NAMES))
+        insert(site, f"`{name.strip('`')}`", "1, 2, 'x'", "3, 4, 'y'")
     for name in NAMES:
-        insert(chain, f"`{name.strip('`')}`", "1, 2, 'x'", "3, 4, 'y'")
-    for name in NAMES:
-        wait_for(chain, name.strip("`"), 2)
-        assert list(chain.see(name.strip("`"))["columns"]) == ["Zeit", "select", "a.b", "it's"]
-    assert all(re.match(r"\d{4}-\d\d-\d\d .* INFO ", line) for line in server.stderr().splitlines()), server.log()
+        wait_for(site, name.strip("`"), 2)
+        assert list(site.see(name.strip("`"))["columns"]) == ["Zeit", "select", "a.b", "it's"]
+    lines = site.running.stderr().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\d .* [A-Z]+ ", line) for line in lines), lines
 
 
-@both_sources
-def test_a_wide_table(chain):
-    columns = ", ".join(f"c{k} INT" for k in range(199))
-    chain.database.query(f"CREATE TABLE {{db}}.`Wide Table` (ts TIMESTAMP, {columns})")
-    chain.server_of("{db}.`Wide Table`")
-    insert(chain, "`Wide Table`", *[", ".join(["7"] * 199)] * 10)
-    wait_for(chain, "Wide Table", 10)
-    assert chain.see("Wide Table")["columns"]["c198"] == [7] * 10
-    if chain.source == "subscribe":
-        wait_until(lambda: chain.table_named("Wide Table")["subscriptions"] >= 1, 20, chain.health)
+def test_a_wide_table(site):
+    insert(site, "`Wide Table`", *[", ".join(["7"] * 199)] * 10)
+    wait_for(site, "Wide Table", 10)
+    assert site.see("Wide Table")["columns"]["c198"] == [7] * 10
+    if site.source == "subscribe":
+        wait_until(lambda: site.table_named("Wide Table")["subscriptions"] >= 1, 20, site.health)
 
 
-@both_sources
-def test_a_column_added_or_a_table_made_anew_is_noticed(chain):
-    chain.database.query("CREATE TABLE {db}.grows (ts TIMESTAMP, a INT)")
-    chain.server_of("{db}.grows")
-    insert(chain, "grows", "1", "2")
-    wait_for(chain, "grows", 2)
-    if chain.source == "subscribe":
-        wait_until(lambda: chain.table_named("grows")["subscriptions"] == 1, 20, chain.health)
-    chain.database.query("ALTER TABLE {db}.grows ADD COLUMN b INT")
-    wait_until(lambda: "b" in chain.table_named("grows")["columns"], 20, chain.health)
-    insert(chain, "grows", "3, 4")
-    wait_for(chain, "grows", 3)
-    found = chain.see("grows", sort=[["a", "asc"]])["columns"]
+def test_a_column_added_or_a_table_made_anew_is_noticed(site):
+    insert(site, "grows", "1", "2")
+    wait_for(site, "grows", 2)
+    if site.source == "subscribe":
+        wait_until(lambda: site.table_named("grows")["subscriptions"] == 1, 20, site.health)
+    site.database.query("ALTER TABLE {db}.grows ADD COLUMN b INT")
+    wait_until(lambda: "b" in site.table_named("grows")["columns"], 20, site.health)
+    insert(site, "grows", "3, 4")
+    wait_for(site, "grows", 3)
+    found = site.see("grows", sort=[["a", "asc"]])["columns"]
     assert (found["a"], found["b"]) == ([1, 2, 3], [None, None, 4])
-    if chain.source == "poll":  # a topic keeps TDengine from dropping its columns
-        chain.database.query("ALTER TABLE {db}.grows DROP COLUMN a")
-        wait_until(lambda: "a" not in chain.table_named("grows")["columns"], 20, chain.health)
-        wait_for(chain, "grows", 3)
-    chain.database.query("DROP TABLE {db}.grows")
-    chain.database.query("CREATE TABLE {db}.grows (ts TIMESTAMP, b INT)")
-    insert(chain, "grows", "9")
-    wait_for(chain, "grows", 1)
-    assert chain.see("grows")["columns"]["b"] == [9]
+    if site.source == "poll":  # a topic keeps TDengine from dropping its columns
+        site.database.query("ALTER TABLE {db}.grows DROP COLUMN a")
+        wait_until(lambda: "a" not in site.table_named("grows")["columns"], 20, site.health)
+        wait_for(site, "grows", 3)
+    site.database.query("DROP TABLE {db}.grows")
+    site.database.query("CREATE TABLE {db}.grows (ts TIMESTAMP, b INT)")
+    insert(site, "grows", "9")
+    wait_for(site, "grows", 1)
+    assert site.see("grows")["columns"]["b"] == [9]
 
 
 def test_two_tables_of_one_name_and_a_dataset(chain, database):

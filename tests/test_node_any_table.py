@@ -2,7 +2,8 @@
 
 import pytest
 from node_chain import NodeChain, skip_without_node
-from test_any_table import (  # noqa: F401 (pytest runs them with this module's chain)
+from test_any_table import (  # noqa: F401 (pytest runs them with this module's site and chain)
+    site_of,
     test_a_column_added_or_a_table_made_anew_is_noticed,
     test_a_composite_key_tells_rows_of_one_time_apart,
     test_a_table_that_has_only_old_rows_says_so_and_history_shows_them,
@@ -16,6 +17,12 @@ from test_any_table import (  # noqa: F401 (pytest runs them with this module's 
 )
 
 skip_without_node()
+
+
+@pytest.fixture(scope="module")
+def site(shared_stand_in, tmp_path_factory):
+    with site_of(NodeChain, shared_stand_in, tmp_path_factory.mktemp("site"), "poll") as site:
+        yield site
 
 
 @pytest.fixture
