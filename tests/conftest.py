@@ -57,7 +57,8 @@ def client(stand_in):
 
 
 # What takes long comes first, so that no process is left alone with it at the end.
-LONG_FIRST = ["test_page", "test_node_page", "test_faults", "test_node_faults", "test_clone", "test_security"]
+LONG_FIRST = ["test_page", "test_node_page", "test_faults", "test_node_faults", "test_node", "test_any_table"]
+LONG_FIRST += ["test_clone", "test_security"]
 # One process each: their tests share a site, which takes seconds to start.
 TOGETHER = ["test_page", "test_node_page", "test_security", "test_node_security", "test_smuggling", "test_minimal"]
 TOGETHER += ["test_tdengine_server", "test_stand_in_sql", "test_stand_in_statements", "test_stand_in_attacks"]

@@ -353,6 +353,7 @@ def test_reader_subscriber_sender_or_producer_killed_or_frozen(chain):
         os.kill(the_worker(producer), number)
         chain.wait_for_rows(200, 20 if number == signal.SIGKILL else 50)
     stop_producers(producer)
+    wait_until(lambda: chain.table()["rows"] >= sent(producer), 15, chain.health)
     lost = chain.producer(*SLOW)
     chain.wait_for_rows(200, 30)
     sender = the_worker(lost)
