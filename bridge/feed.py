@@ -185,6 +185,7 @@ class Feed:
         if shown is not self.shown:
             return
         for second, rows in left.items():  # now: what is counted can't be told from what is new any more
+            rows = min(rows, comparison.more[second][0] - shown.expected(second))
             shown.count(second, rows)
             self.leave_out(second, rows)
 

@@ -86,7 +86,7 @@ class Comparison:
             fit = min(more, max(room, 0)) if self.shown.is_readable(second) else 0
             room -= fit
             if fit:
-                sizes[second] = stored if fit == more else fit
+                sizes[second] = stored if fit == more else fit + self.shown.expected(second)  # the newest may be shown
             if fit < more:
                 left[second] = more - fit
         return sizes, left

@@ -81,9 +81,9 @@ class MemorySource:
 class Site:
     """A feed on a MemorySource; `shown` counts how often each row was shown."""
 
-    def __init__(self, limit, **bounds):
+    def __init__(self, limit, history_s=0, **bounds):
         self.source, self.shown = MemorySource(), collections.Counter()
-        self.feed = Feed(self.source, self.source.read, self.show, limit)
+        self.feed = Feed(self.source, self.source.read, self.show, limit, history_s)
         self.bounds = bounds
 
     async def show(self, ipc):
@@ -172,6 +172,23 @@ def test_a_feed_that_remembers_little_shows_none_twice_and_counts_the_others(pro
     site, _, sent, _ = asyncio.run(run(10_000, program, seed, bounds))
     assert max(site.shown.values(), default=0) <= 1
     assert site.feed.counters.missed_rows == len(sent - set(site.shown))
+
+
+def test_of_a_second_that_a_tick_showed_a_part_of_the_rest_is_loaded_as_far_as_it_fits():
+    async def rows_of_three_seconds_with_room_for_those_of_one_and_a_bit():
+        site = Site(1200, history_s=3600)
+        site.source.clock += 0.6
+        site.source.insert("a", 0, 3000)
+        await site.tick()
+        assert 900 < site.feed.held < 1100
+        site.feed.offset_s += 2  # as if the two seconds had been waited for
+        await site.pass_time(2)
+        await site.pass_time(2)
+        return site
+
+    site = asyncio.run(rows_of_three_seconds_with_room_for_those_of_one_and_a_bit())
+    assert len(site.shown) == site.feed.held == 1200
+    assert site.feed.counters.missed_rows == 0
 
 
 def test_rows_known_by_hour_are_compared_by_the_whole_hour_which_the_live_seconds_part_in_two():

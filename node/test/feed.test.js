@@ -98,12 +98,12 @@ class MemorySource {
 
 /** A feed on a MemorySource; `shown` counts how often each row was shown. */
 class Site {
-  constructor(limit, bounds = {}) {
+  constructor(limit, bounds = {}, historyS = 0) {
     this.source = new MemorySource();
     this.shown = new Map();
     this.bounds = bounds;
     const read = (source, where, most) => source.read(where, most);
-    this.feed = new Feed({ source: this.source, read, show: (bytes) => this.show(bytes), limit });
+    this.feed = new Feed({ source: this.source, read, show: (bytes) => this.show(bytes), limit, historyS });
   }
 
   async show(bytes) {
@@ -231,6 +231,17 @@ test("rows that could not be put into the engine do not count as shown", async (
   await site.tick();
   await site.settle();
   assert.strictEqual(site.shown.size, 3);
+});
+
+test("of a second that a tick showed a part of, the rest is loaded as far as it fits", async () => {
+  const site = new Site(1200, {}, 3600);
+  site.source.clock += 0.6;
+  site.source.insert("a", 0, 3000);
+  await site.tick();
+  assert.ok(site.feed.held > 900 && site.feed.held < 1100, `${site.feed.held}`);
+  await site.pass(2);
+  await site.pass(2);
+  assert.deepStrictEqual([site.shown.size, site.feed.held, site.feed.counters.missedRows], [1200, 1200, 0]);
 });
 
 test("rows known by hour only are compared by the whole hour, which the live seconds part in two", async () => {

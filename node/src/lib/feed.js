@@ -182,7 +182,8 @@ export class Feed {
       if (this.counters.history) this.counters.history.loaded += size;
     }
     if (shown !== this.shown) return;
-    for (const [second, rows] of left) {
+    for (const [second, most] of left) {
+      const rows = Math.min(most, comparison.more.get(second).stored - shown.expected(second));
       shown.count(second, rows);
       this.leaveOut(second, rows);
     }

@@ -94,7 +94,7 @@ export class Comparison {
       if (more <= 0) continue;
       const fit = this.shown.isReadable(second) ? Math.min(more, free) : 0;
       free -= fit;
-      if (fit) sizes.set(second, fit === more ? stored : fit);
+      if (fit) sizes.set(second, fit === more ? stored : fit + this.shown.expected(second)); // the newest may be shown
       if (fit < more) left.set(second, more - fit);
     }
     return [sizes, left];
