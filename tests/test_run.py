@@ -233,12 +233,14 @@ def test_a_service_that_hangs_does_not_delay_the_end(demo):
     assert time.monotonic() - started > 5  # the producer has time
 
 
-def test_a_service_that_can_not_start_is_named(demo):
-    (demo.folder / "producer.py").write_text("import sys; sys.exit('no producer today')")
+@pytest.mark.parametrize("status", [1, 2])
+def test_a_service_that_can_not_start_is_named(demo, status):
+    text = f"import sys; print('no producer today', file=sys.stderr); sys.exit({status})"
+    (demo.folder / "producer.py").write_text(text)
     result = demo.run("--no-install", "--port", demo.port)
-    assert result.returncode == 1
+    assert result.returncode == status
     assert result.stderr.splitlines() == [
-        "run.sh: producer-stocks has ended with status 1; the end of .logs/producer-stocks.log:",
+        f"run.sh: producer-stocks has ended with status {status}; the end of .logs/producer-stocks.log:",
         "no producer today",
     ]
     demo.wait_until_empty()

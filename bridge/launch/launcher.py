@@ -187,7 +187,7 @@ class Launcher:
     def end_of(self, service):
         """Failed: a service has ended; the end of its log."""
         head = f"{service.name} has ended with status {service.status}; the end of {self.short(service.log)}:"
-        return Failed("\n".join([head, *service.last_lines()]))
+        return Failed("\n".join([head, *service.last_lines()]), 2 if service.status == 2 else 1)  # 2: wrong arguments
 
     async def watch(self):
         """Until a service has ended; meanwhile shows what /healthz says."""
