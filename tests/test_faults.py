@@ -201,8 +201,8 @@ def test_database_that_accepts_and_says_nothing(chain, how):
     assert_all_arrives(chain, viewer, producer)
 
 
+@both_sources
 def test_silent_from_the_start(chain):
-    chain.source = "subscribe"
     chain.proxy.silent()
     server, producer = chain.server(), chain.producer(*SLOW)
     viewer = chain.viewer()
