@@ -94,6 +94,7 @@ class ReadOnlyHandler(tornado.websocket.WebSocketHandler):
 
     def initialize(self, viewers):
         self.viewers = viewers
+        self.peer = "{}:{}".format(*self.request.connection.context.address[:2])
 
     def set_default_headers(self):
         self.clear_header("Server")
@@ -115,12 +116,11 @@ class ReadOnlyHandler(tornado.websocket.WebSocketHandler):
             await super().get()
 
     def answer_http(self, status, text):
-        self.viewers.refusals[f"http {status}"] += 1
+        self.viewers.refused(f"http {status}", self.peer, text)
         self.set_status(status)
         self.finish(f"{text}\n")
 
     def open(self):
-        self.peer = "{}:{}".format(*self.request.connection.context.address[:2])
         self.viewer = Viewer(self.viewers.shared, self.send, self.charge)
         self.unsent, self.closing = 0, False
         self.credit, self.credit_at = ENGINE_SHARE, time.monotonic()  # seconds of the engine's time

@@ -10,7 +10,7 @@ import shutil
 import urllib.parse
 
 from helpers import free_port, wait_until
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Error, sync_playwright
 
 SHOWS_S = 60  # bound of the wait for what a page is to show, on a busy machine
 # all elements, also those in shadow roots
@@ -84,7 +84,12 @@ class Page:
         self.page.goto(address)
 
     def evaluate(self, script, argument=None):
-        return self.page.evaluate(script, argument)
+        try:
+            return self.page.evaluate(script, argument)
+        except Error as error:
+            if "because of a navigation" not in error.message:
+                raise
+            return self.page.evaluate(script, argument)  # the page has loaded itself anew just now
 
     def state(self):
         """live, waiting, stale, incomplete, away, error or loading."""

@@ -337,7 +337,7 @@ def test_reader_subscriber_sender_or_producer_killed_or_frozen(chain):
     viewer = chain.viewer()
     chain.wait_for_rows(200, 30)
     count = 1 if chain.source == "poll" else 2  # with a subscriber beside the reader
-    for number, limit in ((signal.SIGKILL, 2), (signal.SIGSTOP, 11)):
+    for number, limit in ((signal.SIGKILL, 2), (signal.SIGSTOP, 13)):  # 8 s, 2 s for a call to begin, its end
         wait_until(lambda: len(workers(server.pid)) == count, 20, server.log)
         if chain.source == "subscribe":  # a dead one is no quiet one: its rows are pushed again by the next
             wait_until(lambda: chain.table()["error"] is None, 20, server.log)

@@ -44,13 +44,9 @@ export class Viewers {
     return this.connected.size < this.maxViewers ? null : "full";
   }
 
-  count(what) {
-    this.refusals[what] = (this.refusals[what] ?? 0) + 1;
-  }
-
   /** Counts a refusal, and logs the first of each host in a minute; the others are summed up. */
   refused(what, { host, port }, reason) {
-    this.count(what);
+    this.refusals[what] = (this.refusals[what] ?? 0) + 1;
     if (this.quiet.has(host)) {
       this.quiet.set(host, this.quiet.get(host) + 1);
       return;
@@ -95,7 +91,7 @@ export class Viewers {
       socket.on("error", () => {}); // it ends
       const [status, text] = this.refusalOf(request, path);
       if (status) {
-        this.count(`http ${status}`);
+        this.refused(`http ${status}`, { host: socket.remoteAddress, port: socket.remotePort }, text);
         const lines = [
           `HTTP/1.1 ${status} ${http.STATUS_CODES[status]}`,
           "Content-Type: text/plain; charset=utf-8",
