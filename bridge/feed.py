@@ -47,6 +47,7 @@ class Feed:
         self.history_s, self.resumed = history_s, resumed
         self.title, self.counters = source.title, Counters(self.kind)
         self.shown = self.start = self.began = None  # seconds: rows from `start` on are to be shown; began: ours
+        self.before = {}  # second: rows that were stored when this began, of the second before
         self.offset_s = 0.0  # the database's clock minus ours
         self.newest = None  # time of the newest row near the database's clock, in the table's units
         self.made_at = self.succeeded_at = time.monotonic()  # succeeded: start of the last tick that did
@@ -93,6 +94,7 @@ class Feed:
         now = await self.source.now()
         self.offset_s = now - time.time()
         self.began = int(now - WINDOW_S - (time.monotonic() - self.made_at))  # since then rows have been waited for
+        self.before = await self.source.counts(1, self.began, self.began + WINDOW_S)
         if self.start is None:
             self.start = self.began - self.history_s
         shown = Shown(self.source.key, self.source.units_per_s)
@@ -190,11 +192,12 @@ class Feed:
             self.leave_out(second, rows)
 
     def leave_out(self, second, rows):
-        """Rows that don't fit the limit: missed, unless they are older than this server and so just not wanted."""
-        if second >= self.began + WINDOW_S or not self.loading:
-            self.counters.missed(rows)
-        elif self.resumed:
-            self.counters.rows += rows  # shown before the engine was replaced
+        """Rows that don't fit the limit: missed, unless stored before this server's start and so just not wanted."""
+        if self.loading and second < self.began + WINDOW_S:
+            older = rows if second < self.began else min(rows, self.before.get(second, 0))
+            self.counters.rows += older if self.resumed else 0  # shown before the engine was replaced
+            rows -= older
+        self.counters.missed(rows)
 
     async def forget_fewer(self, fewer, shown):
         """Rows that are gone, when a second comparison says so, too: a count may be a little behind what was pushed."""

@@ -236,9 +236,17 @@ def sent(*producers):
     return sum(int(match[1]) for match in found)
 
 
+def kept(producer):
+    """Rows that the producer keeps, by the newest line of its display."""
+    found = re.findall(r"([\d,]+) kept", producer.stderr())
+    return int(found[-1].replace(",", "")) if found else 0
+
+
 def stop_producers(*producers, status=0):
-    """SIGTERM; each sends what it has kept and ends with this status within 5 s."""
+    """SIGTERM; each sends what it has kept and ends with this status within 5 s, if it has no backlog."""
     for producer in producers:
+        if status == 0:
+            wait_until(lambda p=producer: kept(p) < 5000, 30, producer.log)
         producer.signal(signal.SIGTERM)
     for producer in producers:
         assert producer.ends_within(5) == status, producer.log()

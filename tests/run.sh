@@ -12,7 +12,7 @@ usage: tests/run.sh [--quick] [pytest arguments]
     tests/run.sh -k native -n 0           one subject, one test at a time
 
 Environment: TDENGINE_DSN      run the tests that make sense there against this TDengine, in databases of their own
-             PYTEST_PROCESSES  how many tests run at once (default: one more than there are cores)
+             PYTEST_PROCESSES  how many tests run at once (default: two more than there are cores)
 TEXT
 }
 
@@ -97,10 +97,12 @@ main() {
     ./install.sh
     install_packages
     install_program chromium "the page's tests need it" chromium chromium-browser google-chrome || exit 1
+    install_program firefox-esr "the page's tests in Firefox are skipped" firefox-esr || true
+    install_program xvfb "the page's tests in Firefox are skipped" Xvfb || true
     install_program nginx-light "the test of deploy/nginx.conf is skipped" nginx || true
     install_node
     check_style
-    processes=$($python -c 'import os; print((os.cpu_count() or 1) + 1)')
+    processes=$($python -c 'import os; print((os.cpu_count() or 1) + 2)')
     status=0
     $python -m pytest -n "${PYTEST_PROCESSES:-$processes}" --no-loadscope-reorder "$@" || status=$?
     [ "$status" = 1 ] || exit "$status"

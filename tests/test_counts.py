@@ -36,7 +36,7 @@ print(statement.execute())
 
 @both_sources
 def test_both_datasets_at_the_default_pace_and_rows_that_are_special(chain):
-    chain.server("--dataset", "all", limit=4000)  # not 1000: a poll may come late while other tests run
+    chain.server("--dataset", "all", limit=20_000)  # all rows: a viewer may come late
     viewers = {dataset: chain.viewer(dataset) for dataset in ALL}
     producers = [chain.producer("--dataset", dataset, "--batches", 40) for dataset in ALL]
     for producer in producers:

@@ -15,7 +15,7 @@ import threading
 import time
 
 import pytest
-from chain import SOURCES, Chain, assert_each_row_shown_once, sent, stop_producers, workers
+from chain import SOURCES, Chain, assert_each_row_shown_once, kept, sent, stop_producers, workers
 from helpers import get, health, promised, wait_until, work_s
 
 SLOW = ["--rows", "50"]  # 200 rows/s: many tests share the machine
@@ -66,12 +66,6 @@ def quiet_health(chain):
 def assert_as_quick(took, quiet):
     """The bound is 100 ms, or what a busy machine needs."""
     assert percentile(took, 0.95) < max(100, 3 * percentile(quiet, 0.95))
-
-
-def kept(producer):
-    """Rows that the producer keeps, by the newest line of its display."""
-    found = re.findall(r"([\d,]+) kept", producer.stderr())
-    return int(found[-1].replace(",", "")) if found else 0
 
 
 def the_workers(process):

@@ -6,6 +6,7 @@ import random
 
 import hypothesis
 import pyarrow as pa
+import pytest
 from hypothesis import strategies as st
 
 from bridge import tdengine
@@ -189,6 +190,22 @@ def test_of_a_second_that_a_tick_showed_a_part_of_the_rest_is_loaded_as_far_as_i
     site = asyncio.run(rows_of_three_seconds_with_room_for_those_of_one_and_a_bit())
     assert len(site.shown) == site.feed.held == 1200
     assert site.feed.counters.missed_rows == 0
+
+
+@pytest.mark.parametrize(("stored_before", "missed"), [(True, 0), (False, 5)])
+def test_rows_of_the_second_before_the_start_are_missed_if_they_came_after_it(stored_before, missed):
+    async def rows_that_do_not_fit():
+        site = Site(5)
+        if not stored_before:
+            await site.tick()
+        site.source.insert("a", -1.5, 10)
+        await site.tick()
+        await site.pass_time(2)
+        await site.pass_time(2)
+        return site
+
+    site = asyncio.run(rows_that_do_not_fit())
+    assert (len(site.shown), site.feed.counters.missed_rows) == (5, missed)
 
 
 def test_rows_known_by_hour_are_compared_by_the_whole_hour_which_the_live_seconds_part_in_two():

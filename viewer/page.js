@@ -47,6 +47,7 @@ export async function start(code, connect, show) {
   let asRestored; // its layout, as text, when we had made it
   let trouble = null; // why nothing new is shown: [state, text]
   let remark = ""; // what the server refused, for a while
+  let lack = ""; // why a chart stays empty
   let wake = () => {}; // lets the connection look again at what is chosen
   const woken = () =>
     Promise.race([
@@ -75,7 +76,7 @@ export async function start(code, connect, show) {
     document.getElementById("reset").hidden = !kept(view);
     const [state, text] = stateOf(health, view.table, same(settled, view));
     if (trouble && state !== "waiting") return say(...trouble);
-    return say(state, remark || text);
+    return say(state, remark || [text, lack].filter(Boolean).join(" "));
   }
 
   function remarkOn(text) {
@@ -119,6 +120,7 @@ export async function start(code, connect, show) {
     if (!view) return;
     const config = await viewer.save();
     if (!same(settled, view) || JSON.stringify(config) === asRestored) return;
+    lack = words.lackOf(config);
     keep(view, config);
     tell();
   }
@@ -141,7 +143,9 @@ export async function start(code, connect, show) {
       keep(view, null); // of a plugin that this version does not have
       await attempt(ready);
     }
-    asRestored = JSON.stringify(await made.save());
+    const config = await made.save();
+    asRestored = JSON.stringify(config);
+    lack = words.lackOf(config);
     if (viewer && viewer !== made) discard(viewer);
     viewer = made;
     viewer.style.visibility = "";

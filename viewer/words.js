@@ -11,6 +11,12 @@ export function noAnswer(server, location) {
   return `No answer from ${server.href}: is perspective_server.py running there (${elsewhere(location)})? Trying again.`;
 }
 
+/** Why this browser draws nothing of a layout; "" when it does. */
+export function lackOf({ plugin }) {
+  if (plugin === "Datagrid" || document.createElement("canvas").getContext("webgl2")) return "";
+  return "This browser has no WebGL 2 here, which charts need: they stay empty, the grid works.";
+}
+
 /** Why there is no connection: of an Error with `code` and `wasOpen`. */
 export async function lost(error, server) {
   const { code, wasOpen, message } = error;

@@ -244,6 +244,21 @@ test("of a second that a tick showed a part of, the rest is loaded as far as it 
   assert.deepStrictEqual([site.shown.size, site.feed.held, site.feed.counters.missedRows], [1200, 1200, 0]);
 });
 
+for (const [when, missed] of [
+  ["before", 0],
+  ["after", 5],
+]) {
+  test(`rows of the second before the start that came ${when} it and do not fit: ${missed} are missed`, async () => {
+    const site = new Site(5);
+    if (when === "after") await site.tick();
+    site.source.insert("a", -1.5, 10);
+    await site.tick();
+    await site.pass(2);
+    await site.pass(2);
+    assert.deepStrictEqual([site.shown.size, site.feed.counters.missedRows], [5, missed]);
+  });
+}
+
 test("rows known by hour only are compared by the whole hour, which the live seconds part in two", async () => {
   const source = new MemorySource();
   const [now, shown] = [source.clock + 1800, new Shown()];

@@ -20,7 +20,6 @@ const [DESCRIBE_MS, RETRY_MS] = [5000, 500];
 const SWEEP_MS = 2000; // the counts by second of the newest hours are compared at least so often
 const KNOWN_BY_SECOND_S = 20_000; // of the rows that are stored before the start; older ones are known by hour
 const CELLS_AT_ONCE = 200_000; // rows times columns that one query of the past reads
-const MAX_FEWER = 1000; // seconds that are looked at in one comparison for rows that are gone
 const MASKED = ["0x0388", "0x2603", "0x0357", "0x0351"]; // no such database or table, no access: waits for the user
 const nowS = () => Date.now() / 1000;
 
@@ -82,9 +81,11 @@ export class Feed {
   async begin() {
     await this.source.describe();
     this.describedAt = performance.now();
-    const now = await this.clock();
+    const now = await this.source.now();
+    this.offsetS = now - nowS();
     this.began = Math.floor(now - WINDOW_S - (performance.now() - this.madeAt) / 1000); // since then rows have been waited for
     this.start ??= this.began - this.historyS;
+    this.before = await this.source.counts(1, this.began, this.began + WINDOW_S); // stored then, of the second before
     const shown = new Shown();
     const knownFrom = this.start - KNOWN_BY_SECOND_S;
     for (const [hour, rows] of await this.source.counts(HOUR, null, knownFrom)) shown.countHour(hour, rows);
@@ -93,12 +94,6 @@ export class Feed {
     const before = [...shown.hours.values()].some((rows) => rows);
     const note = before ? "has rows, but none since the start: --history shows older ones" : "has no rows yet";
     this.counters.note = `${this.source} ${note}`;
-  }
-
-  async clock() {
-    const now = await this.source.now();
-    this.offsetS = now - nowS();
-    return now;
   }
 
   /** Shows rows that are not shown yet, oldest first; when that fails they don't count as shown. */
@@ -143,7 +138,8 @@ export class Feed {
     await this.reported(async () => {
       const { shown } = this;
       if (shown === null) return;
-      const now = Math.floor(await this.clock());
+      this.offsetS = (await this.source.now()) - nowS();
+      const now = Math.floor(nowS() + this.offsetS);
       const started = performance.now();
       const comparison = new Comparison(this.source, shown, [now - WINDOW_S, now + WINDOW_S + 1]);
       const isSweep = started - this.sweptAt > SWEEP_MS;
@@ -189,15 +185,19 @@ export class Feed {
     }
   }
 
-  /** Rows that don't fit the limit: missed, unless they are older than this server and so just not wanted. */
+  /** Rows that don't fit the limit: missed, unless stored before this server's start and so just not wanted. */
   leaveOut(second, rows) {
-    if (second >= this.began + WINDOW_S || !this.isLoading) this.counters.missed({ rows });
-    else if (this.isResumed) this.counters.rows += rows; // shown before the engine was replaced
+    let older = 0;
+    if (this.isLoading && second < this.began + WINDOW_S) {
+      older = second < this.began ? rows : Math.min(rows, this.before.get(second) ?? 0);
+      if (this.isResumed) this.counters.rows += older; // shown before the engine was replaced
+    }
+    this.counters.missed({ rows: rows - older });
   }
 
   /** Rows that are gone, when a second comparison says so, too: a count may be a little behind what was shown. */
   async forgetFewer(fewer, shown) {
-    for (const second of [...fewer.keys()].filter((each) => this.less.has(each)).slice(0, MAX_FEWER)) {
+    for (const second of [...fewer.keys()].filter((each) => this.less.has(each)).slice(0, 1000)) {
       const stored = fewer.get(second);
       const gone = new Set(shown.seconds.get(second));
       if (gone.size && stored) {
