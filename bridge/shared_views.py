@@ -14,7 +14,8 @@ from .costs import bounded, check_size
 from .requests import Invalid
 from .session import Session
 
-AT_ONCE = 50  # viewers that hear of an update before others are answered
+AT_ONCE = 50  # viewers that hear of an update together
+PART_S, MOST_PARTS = 0.004, 50  # until the next ones hear of it, as these read it now; not while so many wait
 FIRST_S = 0.004  # by which one viewer hears of it before: what it reads is then there for all
 MAX_ANSWERS = 100  # that are kept of one view
 MAX_UPDATE_S = 1.0  # no more views are made while an update takes longer
@@ -94,10 +95,10 @@ class SharedViews:
             self.deliver_part()
 
     def deliver_part(self):
-        """Between two parts, the reads of those who got theirs are answered."""
+        """Between two parts, the reads of those who got theirs are answered: else the last reads wait for all."""
         send_to(*self.events.popleft())
         if self.events:
-            self.loop.call_soon(self.deliver_part)
+            self.loop.call_later(PART_S if len(self.events) < MOST_PARTS else 0, self.deliver_part)
 
     async def call(self, kind, context, content, charge, function, *args):
         """The result of a function that is called in the engine's thread, unless this has killed an engine."""
