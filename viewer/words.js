@@ -14,7 +14,7 @@ export function noAnswer(server, location) {
 /** Why this browser draws nothing of a layout; "" when it does. */
 export function lackOf({ plugin }) {
   if (plugin === "Datagrid" || document.createElement("canvas").getContext("webgl2")) return "";
-  return "This browser has no WebGL 2 here, which charts need: they stay empty, the grid works.";
+  return "This browser has no WebGL 2, which charts need: they stay empty, the grid works.";
 }
 
 /** Why there is no connection: of an Error with `code` and `wasOpen`. */
