@@ -193,7 +193,7 @@ class Feed:
 
     def leave_out(self, second, rows):
         """Rows that don't fit the limit: missed, unless stored before this server's start and so just not wanted."""
-        if self.loading and second < self.began + WINDOW_S:
+        if self.loading and self.start <= second < self.began + WINDOW_S:
             older = rows if second < self.began else min(rows, self.before.get(second, 0))
             self.counters.rows += older if self.resumed else 0  # shown before the engine was replaced
             rows -= older

@@ -191,7 +191,7 @@ class Chain:
 
     def viewer(self, dataset="stocks", *args):
         address = f"{self.scheme.replace('http', 'ws')}://127.0.0.1:{self.port}{self.prefix}/websocket"
-        return Viewer(self.run("viewer", ROOT / "tests/viewer.py", address, SHOWN[dataset], *args))
+        return Viewer(self.run("viewer", ROOT / "tests/viewer.py", address, SHOWN.get(dataset, dataset), *args))
 
     def health(self):
         """/healthz, or AssertionError when it does not answer."""

@@ -1,6 +1,7 @@
 """--table: tables of one's own, with their types, keys and names, and nothing about them silently wrong."""
 
 import contextlib
+import random
 import re
 import time
 
@@ -72,6 +73,7 @@ TABLES = {  # name: columns
     "big": "ts TIMESTAMP, n BIGINT, serial BIGINT UNSIGNED",
     "Wide Table": "ts TIMESTAMP, " + ", ".join(f"c{k} INT" for k in range(199)),
     "grows": "ts TIMESTAMP, a INT",
+    "clocks": "ts TIMESTAMP, id INT PRIMARY KEY, v INT) TAGS (device INT",
     **dict.fromkeys([name.strip("`") for name in NAMES], "`Zeit` TIMESTAMP, `select` INT, `a.b` INT, `it's` NCHAR(5)"),
 }
 PERSPECTIVE = {"ts": "datetime", "other": "datetime", "b": "boolean", "f": "float", "d": "float", "m": "float"}
@@ -157,6 +159,35 @@ def test_sums_are_those_of_the_rows_that_a_table_holds(chain):
     total = chain.see("sums", group_by=["c0"], columns=[f"c{k}" for k in range(9)])["columns"]
     for name in found.keys() - {"ts"}:
         assert total[name][0] == sum(found[name]), name
+
+
+YEAR_S = 365 * 86_400
+OFFSETS_S = [0, 0.6, -7, 3600, -3600, -2 * YEAR_S, 2 * YEAR_S]  # of devices' clocks
+
+
+def test_rows_of_any_clocks_are_shown_once_or_counted(site):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance, sent, viewer = random.Random(seed), 0, None
+    wait_until(lambda: site.table_named("clocks")["polls"] > 1, 20, site.health)  # what is stored before is not wanted
+    for _ in range(80):
+        device = chance.randrange(len(OFFSETS_S) + 1)
+        offset_s = [*OFFSETS_S, chance.uniform(-2 * YEAR_S, 2 * YEAR_S)][device]
+        now_us, rows = time.time_ns() // 1000 + int(offset_s * 10**6), chance.randint(1, 30)
+        stamps = [now_us - chance.randrange(3 * 10**6) for _ in range(rows)]
+        values = " ".join(f"({stamp}, {sent + k}, {k})" for k, stamp in enumerate(stamps))
+        site.database.query(f"INSERT INTO {{db}}.clock_{device} USING {{db}}.clocks TAGS ({device}) VALUES {values}")
+        sent += rows
+        viewer = viewer or site.viewer("clocks")
+        time.sleep(chance.choice([0, 0, 0.05, 0.3]))
+
+    def counted():
+        table = site.table_named("clocks")
+        return table["rows"] + table["missed_rows"]
+
+    wait_until(lambda: counted() == sent, 30, lambda: (seed, sent, site.table_named("clocks")))
+    wait_until(lambda: viewer.distinct() == site.table_named("clocks")["rows"], 30, viewer.process.log)
+    assert viewer.report()["twice"] == 0, seed
 
 
 def test_names_of_any_kind(site):

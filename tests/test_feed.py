@@ -208,6 +208,18 @@ def test_rows_of_the_second_before_the_start_are_missed_if_they_came_after_it(st
     assert (len(site.shown), site.feed.counters.missed_rows) == (5, missed)
 
 
+def test_rows_that_come_at_once_into_a_second_that_had_rows_before_the_start_are_missed():
+    async def rows_beside_older_ones():
+        site = Site(100)
+        site.source.insert("old", -5000, 20)
+        await site.tick()
+        site.source.insert("new", -5000, 3)
+        await site.pass_time(2)
+        return site
+
+    assert asyncio.run(rows_beside_older_ones()).feed.counters.missed_rows == 3
+
+
 def test_rows_known_by_hour_are_compared_by_the_whole_hour_which_the_live_seconds_part_in_two():
     source, shown = MemorySource(), Shown(["ts", "device"], UNITS)
     source.clock += 1800

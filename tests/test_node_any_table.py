@@ -10,6 +10,7 @@ from test_any_table import (  # noqa: F401 (pytest runs them with this module's 
     test_a_wide_table,
     test_each_type_is_shown_exactly,
     test_names_of_any_kind,
+    test_rows_of_any_clocks_are_shown_once_or_counted,
     test_rows_of_two_subtables_with_equal_values_are_two_rows_and_shown_once,
     test_sums_are_those_of_the_rows_that_a_table_holds,
     test_two_tables_of_one_name_and_a_dataset,

@@ -259,6 +259,15 @@ for (const [when, missed] of [
   });
 }
 
+test("rows that come at once into a second that had rows before the start are missed", async () => {
+  const site = new Site(100);
+  site.source.insert("old", -5000, 20);
+  await site.tick();
+  site.source.insert("new", -5000, 3);
+  await site.pass(2);
+  assert.strictEqual(site.feed.counters.missedRows, 3);
+});
+
 test("rows known by hour only are compared by the whole hour, which the live seconds part in two", async () => {
   const source = new MemorySource();
   const [now, shown] = [source.clock + 1800, new Shown()];

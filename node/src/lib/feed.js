@@ -188,7 +188,7 @@ export class Feed {
   /** Rows that don't fit the limit: missed, unless stored before this server's start and so just not wanted. */
   leaveOut(second, rows) {
     let older = 0;
-    if (this.isLoading && second < this.began + WINDOW_S) {
+    if (this.isLoading && second >= this.start && second < this.began + WINDOW_S) {
       older = second < this.began ? rows : Math.min(rows, this.before.get(second) ?? 0);
       if (this.isResumed) this.counters.rows += older; // shown before the engine was replaced
     }
