@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import datetime
-import logging
 import os
 import pathlib
 import random
@@ -30,6 +29,7 @@ from helpers import ROOT, free_port, get, health, running, wait_until
 from bridge import perspective_pb2 as pb
 from bridge import supervisor
 from bridge.engine import Engine
+from bridge.report import log_to_stderr
 from bridge.requests import Invalid
 from bridge.viewers import ReadOnlyHandler, Viewers
 
@@ -202,8 +202,7 @@ def main():
     parser.add_argument("--max-viewers", type=int, default=5000)
     parser.add_argument("--stuck", type=float, default=supervisor.STUCK_S)
     parser.add_argument("--texts", action="store_true", help="each row has a text that no other has")
-    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("tornado.access").setLevel(logging.ERROR)
+    log_to_stderr("INFO")
     args = parser.parse_args()
     supervisor.STUCK_S = args.stuck
     sys.exit(supervisor.run(serve, args))
