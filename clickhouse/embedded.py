@@ -332,7 +332,6 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, default=DATA, metavar="FOLDER", help="default: .data here")
     args = parser.parse_args()
     report.log_to_stderr("info")
-    logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
     failure = None
     try:
         held = lock(args.data)
