@@ -15,7 +15,7 @@ from .requests import Invalid
 from .session import Session
 
 AT_ONCE = 50  # viewers that hear of an update together
-PART_S, MOST_PARTS = 0.004, 50  # until the next ones hear of it, as these read it now; not while so many wait
+PART_S, MOST_WAITING = 0.004, 2500  # until the next ones hear of it, as these read it now; not while so many wait
 FIRST_S = 0.004  # by which one viewer hears of it before: what it reads is then there for all
 MAX_ANSWERS = 100  # that are kept of one view
 MAX_UPDATE_S = 1.0  # no more views are made while an update takes longer
@@ -62,9 +62,8 @@ class View:
         self.updates = {}  # body of the subscription (its mode): its number
 
 
-def send_to(subscribers, tail):
-    for (viewer, number), entity in subscribers:
-        viewer.send(requests.head(number, entity) + tail)
+def send_event(viewer, number, entity, tail):
+    viewer.send(requests.head(number, entity) + tail)
 
 
 class SharedViews:
@@ -75,30 +74,32 @@ class SharedViews:
         self.session = Session(engine.server, lambda *event: self.loop.call_soon_threadsafe(self.deliver, *event))
         self.shapes, self.views = {}, set()  # by what they show: the shared ones; all
         self.tables = {}  # name of a table: Answers
-        self.events = collections.deque()  # (some who don't have it yet, tail)
+        self.waiting = collections.deque()  # events that are not sent yet, as send_event() takes them
         self.subscribers = {}  # number of a subscription: {(viewer, its number): its name of the view}
         self.hosted = None  # number of the subscription to the list of tables
         engine.after_update.append(self.delete_grown)
 
     def deliver(self, number, tail):
         """An event of a subscription goes to all who have it; one hears of it first, and asks for the others, too."""
-        subscribers = list(self.subscribers.get(number, {}).items())
-        send_to(subscribers[:1], tail)
-        others = [(subscribers[k : k + AT_ONCE], tail) for k in range(1, len(subscribers), AT_ONCE)]
-        if others:
-            self.loop.call_later(FIRST_S, self.deliver_others, others)
+        subscribers = self.subscribers.get(number, {}).items()
+        events = [(viewer, theirs, entity, tail) for (viewer, theirs), entity in subscribers]
+        for event in events[:1]:
+            send_event(*event)
+        if events[1:]:
+            self.loop.call_later(FIRST_S, self.deliver_others, events[1:])
 
-    def deliver_others(self, parts):
-        is_idle = not self.events
-        self.events.extend(parts)
+    def deliver_others(self, others):
+        is_idle = not self.waiting
+        self.waiting.extend(others)
         if is_idle:
             self.deliver_part()
 
     def deliver_part(self):
         """Between two parts, the reads of those who got theirs are answered: else the last reads wait for all."""
-        send_to(*self.events.popleft())
-        if self.events:
-            self.loop.call_later(PART_S if len(self.events) < MOST_PARTS else 0, self.deliver_part)
+        for _ in range(min(AT_ONCE, len(self.waiting))):
+            send_event(*self.waiting.popleft())
+        if self.waiting:
+            self.loop.call_later(PART_S if len(self.waiting) < MOST_WAITING else 0, self.deliver_part)
 
     async def call(self, kind, context, content, charge, function, *args):
         """The result of a function that is called in the engine's thread, unless this has killed an engine."""

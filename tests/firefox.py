@@ -81,7 +81,7 @@ class Firefox:
 @contextlib.contextmanager
 def firefox(folder, preferences=WEBGL):
     """A Firefox with a profile of its own, on a screen of Xvfb's: without one it has no WebGL."""
-    profile, shared = folder / "profile", {"HOME": str(folder)}
+    profile = folder / "profile"
     profile.mkdir()
     (profile / "user.js").write_text(preferences)
     with contextlib.ExitStack() as ended:
@@ -89,7 +89,7 @@ def firefox(folder, preferences=WEBGL):
         ended.callback(screen.stop)
         display = wait_until(lambda: re.fullmatch(r"(\d+)\n", screen.stdout()), ANSWER_S, screen.log)[1]
         args = ["firefox-esr", "--no-remote", "--remote-debugging-port", "0", "--profile", profile, "about:blank"]
-        process = Process(args, folder, "firefox", env=shared | {"DISPLAY": f":{display}"})
+        process = Process(args, folder, "firefox", env={"HOME": str(folder), "DISPLAY": f":{display}"})
         ended.callback(process.stop)
         listening = r"WebDriver BiDi listening on (ws://\S+)"
         yield Firefox(wait_until(lambda: re.search(listening, process.stderr()), ANSWER_S, process.log)[1])

@@ -11,9 +11,13 @@ export function noAnswer(server, location) {
   return `No answer from ${server.href}: is perspective_server.py running there (${elsewhere(location)})? Trying again.`;
 }
 
+let hasWebGL; // found out once, by a context, of which a page can have a few: a new one may cost a chart its own
+
 /** Why this browser draws nothing of a layout; "" when it does. */
 export function lackOf({ plugin }) {
-  if (plugin === "Datagrid" || document.createElement("canvas").getContext("webgl2")) return "";
+  if (plugin === "Datagrid") return "";
+  hasWebGL ??= document.createElement("canvas").getContext("webgl2") !== null;
+  if (hasWebGL) return "";
   return "This browser has no WebGL 2, which charts need: they stay empty, the grid works.";
 }
 
