@@ -121,11 +121,14 @@ def cpu_s(pids):
 
 
 def memory_mb(*pids):
-    """Memory of these processes (proportional set size: what several share is counted once)."""
+    """Memory of these processes, without the pages of files, which the machine takes back and gives again as it likes.
+
+    What several share is counted once (proportional set size).
+    """
     kib = 0
     for pid in pids:
         with contextlib.suppress(OSError):
-            kib += int(re.search(r"^Pss:\s+(\d+)", pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)[1])
+            kib += int(re.search(r"^Pss_Anon:\s+(\d+)", pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)[1])
     return kib / 1024
 
 

@@ -107,10 +107,8 @@ def to_arrow(rows, columns):
                     if value is not None and converted[k] is None:
                         unshown[k] = unshown.get(k, 0) + 1
             values = converted
-        if each.unit:
-            arrays.append(pa.array(values, pa.int64()).cast(pa.timestamp(each.unit)).cast(each.type))
-        else:
-            arrays.append(pa.array(values, each.type))
+        array = pa.array(values, pa.timestamp(each.unit) if each.unit else each.type)
+        arrays.append(array if array.type == each.type else array.cast(each.type))
     names = [each.name for each in columns]
     if unshown:
         arrays.append(pa.array([unshown.get(k, 0) for k in range(len(rows))], pa.int64()))

@@ -11,8 +11,6 @@ import contextlib
 import logging
 import time
 
-import pyarrow as pa
-
 from .columns import ROW, UNSHOWN, perspective_type, to_ipc
 from .health import Counters
 from .late import Comparison, ranges_of
@@ -129,7 +127,7 @@ class Feed:
         self.counters.missed(values=unshown)
         self.counters.note = None
         newest_s = lag_s = None
-        times = rows.column(shown.key[0]).cast(pa.int64()).to_numpy()
+        times = rows.column(shown.key[0]).to_numpy().view("int64")
         now = time.time() + self.offset_s
         near = times[times < (now + WINDOW_S) * self.source.units_per_s]
         if len(near):

@@ -30,7 +30,7 @@ class Shown:
 
     def keys(self, rows):
         """[(second, key)] of an Arrow table's rows, in their order."""
-        times = rows.column(self.key[0]).cast(pa.int64()).to_pylist()
+        times = rows.column(self.key[0]).to_numpy().view("int64").tolist()
         others = [rows.column(name).to_pylist() for name in self.key[1:]]
         keys = zip(times, *others, strict=True) if others else times
         return [(time // self.units_per_s, key) for time, key in zip(times, keys, strict=True)]
