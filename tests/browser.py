@@ -35,19 +35,18 @@ COLOURED = """async (picture) => {
 }"""
 DEFAULT_PORT = free_port()  # what the browser finds at localhost:8080
 HOSTS = f"MAP localhost:8080 127.0.0.1:{DEFAULT_PORT}, MAP localhost 127.0.0.1, EXCLUDE 127.0.0.1, MAP * ~NOTFOUND"
-# WebGL without a graphics card, for the charts alone: all else takes a fifth of the time as plain software; nothing but
-# this machine can be reached
-ARGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-gpu-compositing"]
-ARGS += [f"--host-resolver-rules={HOSTS}"]
+# WebGL without a graphics card; nothing but this machine can be reached
+ARGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", f"--host-resolver-rules={HOSTS}"]
+QUICK = "--disable-gpu-compositing"  # emulates a graphics card for the charts alone: all else takes a fifth of the time
 
 
 @contextlib.contextmanager
-def chromium():
-    """The system's Chromium, headless."""
+def chromium(*args):
+    """The system's Chromium, headless, with these arguments: QUICK where times are not what is measured."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     assert found, "no chromium on PATH"
     # as root Chromium does not run with its sandbox
-    args = [*ARGS, "--no-sandbox"] if os.geteuid() == 0 else ARGS
+    args = [*ARGS, *args, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=args)
         try:

@@ -26,7 +26,7 @@ def database(request, tmp_path):
         database, shared = Database(tmp_path), None
     else:
         shared = request.getfixturevalue("shared_stand_in")
-        database = Database(tmp_path, shared.dsn)
+        database = Database(tmp_path, shared)
     yield database
     database.close()
     if shared and shared.process:
@@ -56,13 +56,21 @@ def client(stand_in):
     client.close()
 
 
-# What takes long comes first, so that no process is left alone with it at the end.
-LONG_FIRST = ["test_page", "test_node_page", "test_faults", "test_node_faults", "test_node", "test_any_table"]
-LONG_FIRST += ["test_clone", "test_security"]
-# One process each: their tests share a site, which takes seconds to start.
-TOGETHER = ["test_page", "test_node_page", "test_security", "test_node_security", "test_smuggling", "test_minimal"]
-TOGETHER += ["test_tdengine_server", "test_stand_in_sql", "test_stand_in_statements", "test_stand_in_attacks"]
-TOGETHER += ["test_any_table", "test_node_any_table", "test_node_viewers"]
+# One process each: their tests share a site, which takes seconds to start and works as long as it is there. The longest
+# come first, so that no process is left alone with one at the end.
+TOGETHER = ["test_page", "test_any_table", "test_security", "test_node_security", "test_node_page", "test_minimal"]
+TOGETHER += ["test_viewers", "test_node_viewers", "test_node_any_table", "test_tdengine_server", "test_smuggling"]
+TOGETHER += ["test_stand_in_sql", "test_stand_in_statements", "test_stand_in_attacks"]
+# ... and then the rest, first what takes longest for a test.
+LONG_FIRST = [*TOGETHER[:9], "test_faults", "test_node_faults", "test_counts", "test_guides", "test_node"]
+LONG_FIRST += [
+    "test_exhaustion",
+    "test_clone",
+    "test_install",
+    "test_benchmarks",
+    "test_stand_in_tmq",
+    "test_clickhouse",
+]
 
 
 def pytest_collection_modifyitems(items):

@@ -14,7 +14,7 @@ from helpers import wait_until
 def site_of(kind, shared_stand_in, folder, source):
     """A chain of this kind whose server shows all of TABLES, most of which have no rows yet."""
     folder.mkdir(exist_ok=True)
-    database = Database(folder, shared_stand_in.dsn)
+    database = Database(folder, shared_stand_in)
     database.query("CREATE DATABASE {db} PRECISION 'us'")
     try:
         with kind(database, folder) as chain:

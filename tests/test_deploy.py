@@ -14,7 +14,7 @@ import urllib.request
 
 import pytest
 import trustme
-from browser import Page, chromium
+from browser import QUICK, Page, chromium
 from chain import Chain, listens
 from helpers import ROOT, free_port, get, health, promised, running, wait_until
 
@@ -82,7 +82,7 @@ def viewers(port):
 def test_viewers_of_a_server_that_dies_are_back_on_the_other(site):
     port, servers, folder = site
     ports = list(servers)
-    with chromium() as browser:
+    with chromium(QUICK) as browser:
         contexts = [browser.new_context(ignore_https_errors=True) for _ in range(4)]
         pages = [Page(browser, f"https://localhost:{port}/demo/", context=context) for context in contexts]
         for page in pages:

@@ -96,6 +96,12 @@ def lines_with(text, process):
     return [line for line in process.stderr().splitlines() if text in line]
 
 
+def rows_sent(producer):
+    """By the newest line of its display."""
+    found = re.findall(r"([\d,]+) rows sent", producer.stderr())
+    return int(found[-1].replace(",", "")) if found else 0
+
+
 def percentile(values, share):
     return sorted(values)[int(len(values) * share)]
 
@@ -572,6 +578,9 @@ def test_faults_at_random(chains):
         chain.proxy.go_on()
         time.sleep(chance.uniform(0, 2))
     wait_for_rows_of_each(chains, 100, 30)
+    for producer in producers:  # a call that hangs is over
+        rows = rows_sent(producer)
+        wait_until(lambda p=producer, n=rows: rows_sent(p) > n, 60, producer.log)
     # a stopped producer has 5 s for what it has kept
     wait_until(lambda: max(map(kept, producers)) < 1000, 60, lambda: [producer.log() for producer in producers])
     assert_all_arrives_at_each(chains, viewers, *producers)

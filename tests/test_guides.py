@@ -9,7 +9,7 @@ import shutil
 import sys
 
 import pytest
-from browser import DEFAULT_PORT, Page, chromium
+from browser import DEFAULT_PORT, QUICK, Page, chromium
 from chain import listens
 from demo import ENDS_S, Demo
 from helpers import ROOT, Process, free_port, health, wait_until
@@ -72,7 +72,7 @@ def guide(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    with chromium() as browser:
+    with chromium(QUICK) as browser:
         yield browser
 
 

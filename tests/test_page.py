@@ -15,7 +15,7 @@ import urllib.parse
 import urllib.request
 
 import pytest
-from browser import ALL, DEFAULT_PORT, SHOWS_S, Page, chromium
+from browser import ALL, DEFAULT_PORT, QUICK, SHOWS_S, Page, chromium
 from chain import Chain, Database
 from helpers import ROOT, free_port, get, wait_until
 from playwright.sync_api import Error
@@ -44,7 +44,7 @@ RESTORE = """async (config) => {
 
 @pytest.fixture(scope="module")
 def browser():
-    with chromium() as browser:
+    with chromium(QUICK) as browser:
         yield browser
 
 
