@@ -573,6 +573,14 @@ def test_stale_while_the_database_is_away(browser, database, tmp_path):
             assert page.errors == []
 
 
+def test_a_browser_that_can_draw_no_chart_says_so(site):
+    with chromium(QUICK, "--disable-3d-apis") as browser, Page(browser, f"{site.address}?layout=treemap") as page:
+        wait_until(lambda: "no WebGL" in page.message(), SHOWS_S, page.log)
+        page.open(f"{site.address}?layout=grid")
+        page.wait_for_changing_cells()
+        assert page.message() == ""
+
+
 # Looking, not touching
 
 
