@@ -184,19 +184,26 @@ class Chain:
 
     def __init__(self, database, folder, dsn=None):
         self.database, self.folder, self.dsn = database, folder, dsn or database.dsn
-        self.ended = contextlib.ExitStack()
+        self.ended, self.started = contextlib.ExitStack(), []
         self.port, self.scheme, self.prefix = None, "http", ""
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        for process in self.started:  # all at once: each takes a while to end
+            if process.alive():
+                process.signal(signal.SIGTERM)
         self.ended.close()
 
-    def run(self, name, *args, dsn=None):
-        process = Process([sys.executable, *args], self.folder, name, env={"TDENGINE_DSN": dsn or self.dsn})
+    def ends(self, process):
+        """A Process that ends with the `with` block."""
+        self.started.append(process)
         self.ended.callback(process.stop)
         return process
+
+    def run(self, name, *args, dsn=None):
+        return self.ends(Process([sys.executable, *args], self.folder, name, env={"TDENGINE_DSN": dsn or self.dsn}))
 
     def producer(self, *args, dsn=None):
         return self.run("producer", ROOT / self.script, "--database", self.database.name, *args, dsn=dsn)

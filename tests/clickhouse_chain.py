@@ -91,9 +91,7 @@ class Chain(chain.Chain):
     """A chain.Chain on a ClickHouse."""
 
     def run(self, name, *args, dsn=None):
-        process = Process([sys.executable, *args], self.folder, name, env={"CLICKHOUSE_DSN": dsn or self.dsn})
-        self.ended.callback(process.stop)
-        return process
+        return self.ends(Process([sys.executable, *args], self.folder, name, env={"CLICKHOUSE_DSN": dsn or self.dsn}))
 
     def producer(self, *args, dsn=None):
         return self.run("producer", HERE / "producer.py", "--database", self.database.name, *args, dsn=dsn)

@@ -29,9 +29,7 @@ def chain(database, tmp_path):
 def run(chain, shell, script, *args):
     """A script of ours, started by a line of bash in which "$@" is its command, in a Process."""
     program = ["bash", "-c", shell, "-", sys.executable, ROOT / script, "--database", chain.database.name, *args]
-    process = Process(program, chain.folder, script[:-3], env={"TDENGINE_DSN": chain.dsn})
-    chain.ended.callback(process.stop)
-    return process
+    return chain.ends(Process(program, chain.folder, script[:-3], env={"TDENGINE_DSN": chain.dsn}))
 
 
 def serve(chain, shell):

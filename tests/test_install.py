@@ -155,8 +155,8 @@ def test_installs_exact_versions_once_and_repairs_what_is_broken(copy):
         result = copy.install()
         assert result.returncode == 0, (damage, result)
         assert copy.venv("import tornado.web; print(len(open(tornado.web.__file__).read()) > 1000)") == "True", damage
-        result = copy.install(**WITHOUT_INDEX)
-        assert result.returncode == 0, (damage, result)
+    result = copy.install(**WITHOUT_INDEX)
+    assert "venv is up to date" in result.stdout, result
 
     # another version in requirements.txt is installed, too
     (copy.folder / "requirements.txt").write_text("# a comment\ntornado==6.5.2  # another\n")
