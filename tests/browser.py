@@ -43,16 +43,22 @@ QUICK = "--disable-gpu-compositing"  # emulates a graphics card for the charts a
 @contextlib.contextmanager
 def chromium(*args):
     """The system's Chromium, headless, with these arguments: QUICK where times are not what is measured."""
+    with sync_playwright() as playwright, launched(playwright.chromium, *args) as browser:
+        yield browser
+
+
+@contextlib.contextmanager
+def launched(kind, *args):
+    """One of this kind, as the `browser_type` of another one: Playwright itself can be started once."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     assert found, "no chromium on PATH"
     # as root Chromium does not run with its sandbox
     args = [*ARGS, *args, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=args)
-        try:
-            yield browser
-        finally:
-            browser.close()
+    browser = kind.launch(executable_path=found, args=args)
+    try:
+        yield browser
+    finally:
+        browser.close()
 
 
 class Page:

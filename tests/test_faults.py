@@ -268,13 +268,13 @@ def test_requests_and_replies_lost_on_their_way(chain):
 @pytest.mark.own_stand_in
 def test_database_killed_in_the_middle_of_a_batch(chain, stand_in):
     chain.server()
-    viewer, producer = chain.viewer(), chain.producer("--rows", 2000, "--interval", 400)
+    viewer, producer = chain.viewer(), chain.producer("--rows", 1000, "--interval", 400)
     for pause in (0.0, 2.0):
-        chain.wait_for_rows(4000, 40)
+        chain.wait_for_rows(2000, 40)
         stand_in.kill()
         time.sleep(pause)
         stand_in.start()
-    chain.wait_for_rows(4000, 40)
+    chain.wait_for_rows(2000, 40)
     assert_all_arrives(chain, viewer, producer)
 
 

@@ -15,7 +15,7 @@ import urllib.parse
 import urllib.request
 
 import pytest
-from browser import ALL, DEFAULT_PORT, QUICK, SHOWS_S, Page, chromium
+from browser import ALL, DEFAULT_PORT, QUICK, SHOWS_S, Page, chromium, launched
 from chain import Chain, Database
 from helpers import ROOT, free_port, get, wait_until
 from playwright.sync_api import Error
@@ -573,8 +573,9 @@ def test_stale_while_the_database_is_away(browser, database, tmp_path):
             assert page.errors == []
 
 
-def test_a_browser_that_can_draw_no_chart_says_so(site):
-    with chromium(QUICK, "--disable-3d-apis") as browser, Page(browser, f"{site.address}?layout=treemap") as page:
+def test_a_browser_that_can_draw_no_chart_says_so(browser, site):
+    address = f"{site.address}?layout=treemap"
+    with launched(browser.browser_type, QUICK, "--disable-3d-apis") as plain, Page(plain, address) as page:
         wait_until(lambda: "no WebGL" in page.message(), SHOWS_S, page.log)
         page.open(f"{site.address}?layout=grid")
         page.wait_for_changing_cells()
