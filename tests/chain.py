@@ -6,10 +6,12 @@ import os
 import pathlib
 import re
 import secrets
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.parse
 
 from helpers import PATIENCE, ROOT, Process, free_port, health, python, wait_until
@@ -18,17 +20,55 @@ from proxy import Proxy
 TABLES = {"stocks": "stocks_values", "meters": "meters"}  # of each dataset, in TDengine
 SOURCES = ["poll", "subscribe"]  # how the server gets its rows: @pytest.mark.parametrize("source", SOURCES)
 SHOWN = {"stocks": "stock_values", "meters": "meters_values"}  # ... and in Perspective
-QUERY = """
+QUERIES = """
 import json, os, sys, taosws
-connection = taosws.connect(os.environ["QUERY_DSN"])
-print(json.dumps(list(connection.query(sys.argv[1]))))
+for line in sys.stdin:
+    try:
+        connection = taosws.connect(os.environ["QUERY_DSN"])
+        answer = [list(connection.query(json.loads(line))), None]
+    except Exception as error:
+        answer = [None, f"{type(error).__name__}: {error}"]
+    print(json.dumps(answer), flush=True)
 """
+
+
+class Client:
+    """taosws in a process of its own, as its calls can hang: started for the first query, and again after a hang."""
+
+    def __init__(self, dsn):
+        self.dsn, self.process, self.lock = dsn, None, threading.Lock()
+
+    def query(self, sql):
+        """(rows, None), or (None, the words of its error)."""
+        with self.lock:
+            if not self.process:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-c", QUERIES],
+                    env={**os.environ, "QUERY_DSN": self.dsn},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                )
+            self.process.stdin.write(json.dumps(sql).encode() + b"\n")
+            self.process.stdin.flush()
+            answers, _, _ = select.select([self.process.stdout], [], [], PATIENCE * 30)
+            line = self.process.stdout.readline() if answers else b""
+            if line:
+                return json.loads(line)
+            self.close()
+            return None, "no answer"
+
+    def close(self):
+        if self.process:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
 
 
 class Database:
     """TDengine at TDENGINE_DSN, or else a stand-in of our own; `name` is a database that nothing else uses.
 
-    `running`: the DSN of a stand-in that others use, too, and that stays.
+    `running`: a Database whose stand-in, if it is one, is used, too, and stays.
     """
 
     def __init__(self, folder, running=None):
@@ -37,11 +77,14 @@ class Database:
         self.process = None
         self.dsn = os.environ.get("TDENGINE_DSN")
         self.is_stand_in = not self.dsn
+        self.running = running
+        self.client = running.client if running else None
         if self.is_stand_in and running:
-            self.dsn = running
+            self.dsn = running.dsn
         elif self.is_stand_in:
             self.dsn = f"ws://root:taosdata@127.0.0.1:{free_port()}"
             self.start()
+        self.client = self.client or Client(self.dsn)
 
     def start(self):
         """Starts the stand-in, with what it stored before."""
@@ -59,18 +102,9 @@ class Database:
     def query(self, sql):
         """Rows of a SELECT as lists; [] of anything else. AssertionError with TDengine's words when it fails."""
         sql = sql.replace("{db}", self.name)
-        try:
-            done = subprocess.run(
-                [sys.executable, "-c", QUERY, sql],
-                env={**os.environ, "QUERY_DSN": self.dsn},
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE * 30,
-            )
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"no answer: {sql}") from None
-        assert done.returncode == 0, f"{sql}: {done.stderr.splitlines()[-1:]}"
-        return json.loads(done.stdout)
+        rows, error = self.client.query(sql)
+        assert error is None, f"{sql}: {error}"
+        return rows
 
     @staticmethod
     def table(dataset):
@@ -93,6 +127,8 @@ class Database:
         elif not self.is_stand_in:
             wait_until(self.drop_topics, 20, "the database's topics to be dropped")
             self.query("DROP DATABASE IF EXISTS {db}")
+        if not self.running:
+            self.client.close()
 
     def proxy(self, certificate=None):
         """A Proxy in front of it, to be entered."""
@@ -148,19 +184,26 @@ class Chain:
 
     def __init__(self, database, folder, dsn=None):
         self.database, self.folder, self.dsn = database, folder, dsn or database.dsn
-        self.ended = contextlib.ExitStack()
+        self.ended, self.started = contextlib.ExitStack(), []
         self.port, self.scheme, self.prefix = None, "http", ""
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        for process in self.started:  # all at once: each takes a while to end
+            if process.alive():
+                process.signal(signal.SIGTERM)
         self.ended.close()
 
-    def run(self, name, *args, dsn=None):
-        process = Process([sys.executable, *args], self.folder, name, env={"TDENGINE_DSN": dsn or self.dsn})
+    def ends(self, process):
+        """A Process that ends with the `with` block."""
+        self.started.append(process)
         self.ended.callback(process.stop)
         return process
+
+    def run(self, name, *args, dsn=None):
+        return self.ends(Process([sys.executable, *args], self.folder, name, env={"TDENGINE_DSN": dsn or self.dsn}))
 
     def producer(self, *args, dsn=None):
         return self.run("producer", ROOT / self.script, "--database", self.database.name, *args, dsn=dsn)

@@ -62,10 +62,10 @@ class ClickHouse:
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{sql}: {error.read().decode()}") from None
 
-    def create_table(self, engine="MergeTree ORDER BY timestamp", time="DateTime64(9, 'UTC')"):
+    def create_table(self, engine="MergeTree ORDER BY timestamp", time="DateTime64(9, 'UTC')", name=TABLE):
         """The database, and in it a table that a user has made."""
         self.query("CREATE DATABASE IF NOT EXISTS {db}")
-        self.query(f"CREATE TABLE {{db}}.{TABLE} ({COLUMNS.format(time=time)}) ENGINE = {engine}")
+        self.query(f"CREATE TABLE {{db}}.{name} ({COLUMNS.format(time=time)}) ENGINE = {engine}")
 
     def count(self):
         return int(self.query(f"SELECT count() FROM {{db}}.{TABLE}")[0][0])
@@ -91,9 +91,7 @@ class Chain(chain.Chain):
     """A chain.Chain on a ClickHouse."""
 
     def run(self, name, *args, dsn=None):
-        process = Process([sys.executable, *args], self.folder, name, env={"CLICKHOUSE_DSN": dsn or self.dsn})
-        self.ended.callback(process.stop)
-        return process
+        return self.ends(Process([sys.executable, *args], self.folder, name, env={"CLICKHOUSE_DSN": dsn or self.dsn}))
 
     def producer(self, *args, dsn=None):
         return self.run("producer", HERE / "producer.py", "--database", self.database.name, *args, dsn=dsn)

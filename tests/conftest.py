@@ -26,7 +26,7 @@ def database(request, tmp_path):
         database, shared = Database(tmp_path), None
     else:
         shared = request.getfixturevalue("shared_stand_in")
-        database = Database(tmp_path, shared.dsn)
+        database = Database(tmp_path, shared)
     yield database
     database.close()
     if shared and shared.process:
@@ -56,13 +56,18 @@ def client(stand_in):
     client.close()
 
 
-# What takes long comes first, so that no process is left alone with it at the end.
-LONG_FIRST = ["test_page", "test_node_page", "test_faults", "test_node_faults", "test_node", "test_any_table"]
-LONG_FIRST += ["test_clone", "test_security"]
-# One process each: their tests share a site, which takes seconds to start.
+# What takes longest comes first, so that no process is left alone with it at the end.
+LONG_FIRST = ["test_page", "test_node_page", "test_faults", "test_any_table", "test_security", "test_node_security"]
+LONG_FIRST += ["test_minimal", "test_viewers", "test_node_viewers", "test_node_any_table", "test_node_faults"]
+LONG_FIRST += ["test_counts", "test_node", "test_exhaustion", "test_guides", "test_clone", "test_deploy"]
+LONG_FIRST += ["test_install", "test_benchmarks", "test_stand_in_tmq", "test_clickhouse"]
+# These mostly wait for what is promised to happen in time.
+WAIT = ["test_faults", "test_node_faults", "test_counts", "test_node", "test_exhaustion", "test_security"]
+WAIT += ["test_node_security", "test_stand_in_tmq", "test_copying", "test_clickhouse"]
+# One process each: their tests share a site, which takes seconds to start and works as long as it is there.
 TOGETHER = ["test_page", "test_node_page", "test_security", "test_node_security", "test_smuggling", "test_minimal"]
 TOGETHER += ["test_tdengine_server", "test_stand_in_sql", "test_stand_in_statements", "test_stand_in_attacks"]
-TOGETHER += ["test_any_table", "test_node_any_table", "test_node_viewers"]
+TOGETHER += ["test_any_table", "test_node_any_table", "test_viewers", "test_node_viewers"]
 
 
 def pytest_collection_modifyitems(items):
@@ -76,11 +81,24 @@ def source_of(item):
 
 
 class Scheduling(LoadScopeScheduling):
-    """Tests go to the next process that is free, those of a file of TOGETHER as one."""
+    """Tests go to the next process that is free, those of a file of TOGETHER as one.
+
+    Every other process has those that mostly wait, so that all the time some compute meanwhile.
+    """
+
+    def _assign_work_unit(self, node):
+        wait = int(node.gateway.id.removeprefix("gw")) % 2 == 1
+        first = next((scope for scope in self.workqueue if (self.file(scope) in WAIT) == wait), None)
+        if first:
+            self.workqueue.move_to_end(first, last=False)
+        super()._assign_work_unit(node)
+
+    @staticmethod
+    def file(nodeid):
+        return pathlib.Path(nodeid.partition("::")[0]).stem
 
     def _split_scope(self, nodeid):
-        file = nodeid.partition("::")[0]
-        return file if pathlib.Path(file).stem in TOGETHER else nodeid
+        return nodeid.partition("::")[0] if self.file(nodeid) in TOGETHER else nodeid
 
 
 def pytest_xdist_make_scheduler(config, log):

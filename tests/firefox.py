@@ -12,7 +12,6 @@ from helpers import Process, wait_until
 
 ANSWER_S = 60
 WEBGL = 'user_pref("webgl.force-enabled", true);'  # without a graphics card
-NO_WEBGL = 'user_pref("webgl.disabled", true);'
 MOST_BYTES = 64 * 2**20  # of a message: pictures
 
 
@@ -79,11 +78,11 @@ class Firefox:
 
 
 @contextlib.contextmanager
-def firefox(folder, preferences=WEBGL):
+def firefox(folder):
     """A Firefox with a profile of its own, on a screen of Xvfb's: without one it has no WebGL."""
     profile = folder / "profile"
     profile.mkdir()
-    (profile / "user.js").write_text(preferences)
+    (profile / "user.js").write_text(WEBGL)
     with contextlib.ExitStack() as ended:
         screen = Process(["Xvfb", "-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp"], folder, "xvfb")
         ended.callback(screen.stop)

@@ -12,6 +12,7 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+STEP_S = 0.1  # between two looks at what is waited for: each may be a request
 PATIENCE = 4  # how many times longer than a quiet machine needs is waited for what a test only awaits
 
 
@@ -35,7 +36,7 @@ def wait_until(condition, timeout, what):
             return result
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
-        time.sleep(0.05)
+        time.sleep(STEP_S)
 
 
 def work_s():
@@ -50,11 +51,11 @@ def promised(condition, seconds, what):
     """As wait_until, for what is promised within so many seconds: those, and what this machine needs just now."""
     deadline = time.monotonic() + seconds
     while not (result := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(STEP_S)
     if not result:  # the work that was waited for is the start of a process or two
         deadline += 3 * work_s()
         while not (result := condition()) and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(STEP_S)
     assert result, f"promised within {seconds} s: {what() if callable(what) else what}"
     return result
 

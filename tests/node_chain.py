@@ -33,9 +33,7 @@ class NodeChain(Chain):
         """A Python script of the tests, or a script of node/src."""
         program = ["node"] if str(args[0]).endswith(".js") else [sys.executable]
         env = {"TDENGINE_DSN": dsn or self.dsn, "VIRTUAL_ENV": self.environment}
-        process = Process([*program, *args], self.folder, name, env=env)
-        self.ended.callback(process.stop)
-        return process
+        return self.ends(Process([*program, *args], self.folder, name, env=env))
 
     def producer(self, *args, dsn=None):
         return self.run("producer", NODE / "src" / self.script, "--database", self.database.name, *args, dsn=dsn)

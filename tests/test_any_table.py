@@ -14,7 +14,7 @@ from helpers import wait_until
 def site_of(kind, shared_stand_in, folder, source):
     """A chain of this kind whose server shows all of TABLES, most of which have no rows yet."""
     folder.mkdir(exist_ok=True)
-    database = Database(folder, shared_stand_in.dsn)
+    database = Database(folder, shared_stand_in)
     database.query("CREATE DATABASE {db} PRECISION 'us'")
     try:
         with kind(database, folder) as chain:
@@ -23,7 +23,8 @@ def site_of(kind, shared_stand_in, folder, source):
                 database.query(f"CREATE TABLE {{db}}.`{name}` ({columns})")
             insert(chain, "types", NULLS)
             quoted = [name if name.isascii() and name.isidentifier() else f"`{name}`" for name in TABLES]
-            chain.running = chain.server_of(*(f"{{db}}.{name}" for name in quoted), flags=["--history", "5m"])
+            flags = ["--history", "5m", "--interval", 500]  # fifteen tables are polled
+            chain.running = chain.server_of(*(f"{{db}}.{name}" for name in quoted), flags=flags)
             yield chain
     finally:
         database.close()

@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from browser import Page, chromium
+from browser import QUICK, Page, chromium
 from demo import clone_of_the_project
 from helpers import ROOT, health, wait_until
 
@@ -37,7 +37,7 @@ def test_a_fresh_clone_shows_a_live_page_with_one_command(clone):
     )
     assert process.alive(), clone.log(process)
     assert clone.errors(process) == []
-    with chromium() as browser, Page(browser, f"http://localhost:{clone.port}/") as page:
+    with chromium(QUICK) as browser, Page(browser, f"http://localhost:{clone.port}/") as page:
         page.wait_for("live")
         page.wait_for_changing_cells()
         before = rows_shown(clone)

@@ -14,7 +14,7 @@ import urllib.request
 
 import pytest
 import trustme
-from browser import Page, chromium
+from browser import QUICK, Page, chromium
 from chain import Chain, listens
 from helpers import ROOT, free_port, get, health, promised, running, wait_until
 
@@ -60,7 +60,7 @@ def site(chain, tmp_path):
     for _ in range(2):
         process = chain.server("--prefix", "/demo", "--allow-host", "localhost", limit=20_000)
         servers[chain.port] = process
-    chain.producer()
+    chain.producer("--interval", 500, "--rows", 100)
     folder = tmp_path / "nginx"
     folder.mkdir()
     port = configuration(folder, *servers)
@@ -82,13 +82,14 @@ def viewers(port):
 def test_viewers_of_a_server_that_dies_are_back_on_the_other(site):
     port, servers, folder = site
     ports = list(servers)
-    with chromium() as browser:
-        contexts = [browser.new_context(ignore_https_errors=True) for _ in range(4)]
+    with chromium(QUICK) as browser:
+        settings = {"ignore_https_errors": True, "viewport": {"width": 640, "height": 360}}
+        contexts = [browser.new_context(**settings) for _ in range(2)]
         pages = [Page(browser, f"https://localhost:{port}/demo/", context=context) for context in contexts]
         for page in pages:
             page.wait_for("live")
             page.wait_for_changing_cells()
-        assert sorted(map(viewers, ports)) == [2, 2]
+        assert sorted(map(viewers, ports)) == [1, 1]
         # the large files come out of nginx' cache
         version = importlib.metadata.version("perspective-python")
         module = f"https://localhost:{port}/demo/perspective/{version}/perspective.js"
@@ -99,7 +100,7 @@ def test_viewers_of_a_server_that_dies_are_back_on_the_other(site):
         assert cached == "HIT"
 
         servers[ports[0]].signal(signal.SIGKILL)
-        promised(lambda: viewers(ports[1]) == 4, BACK_S, lambda: [page.state() for page in pages])
+        promised(lambda: viewers(ports[1]) == 2, BACK_S, lambda: [page.state() for page in pages])
         for page in pages:
             page.wait_for("live")
             page.wait_for_changing_cells()

@@ -106,9 +106,13 @@ class FakeDocker:
         return result
 
 
-@pytest.fixture(params=[TDENGINE, CLICKHOUSE], ids=["TDengine", "ClickHouse"])
+@pytest.fixture
 def docker(request, tmp_path):
-    return FakeDocker(tmp_path, request.param)
+    return FakeDocker(tmp_path, getattr(request, "param", TDENGINE))
+
+
+# What the kinds do not share; all else is bridge/launch/docker.py
+each_kind = pytest.mark.parametrize("docker", [TDENGINE, CLICKHOUSE], ids=["TDengine", "ClickHouse"], indirect=True)
 
 
 @pytest.fixture
@@ -162,6 +166,7 @@ def published(docker):
 # Starting and stopping
 
 
+@each_kind
 def test_starts_a_container_on_loopback_and_queries_it(docker):
     result = docker.succeed()
     version = re.search(r"[\d.]{5,}", docker.kind.answer)[0]
@@ -201,6 +206,7 @@ def test_native_opens_port_6030_on_loopback(tdengine):
     assert published(tdengine) == [f"127.0.0.1:{tdengine.port}:6041", "127.0.0.1:6030:6030"]
 
 
+@each_kind
 def test_data_goes_into_the_folder_given(docker):
     docker.succeed("--data", "my data")
     (run,) = docker.calls("run")
@@ -209,6 +215,7 @@ def test_data_goes_into_the_folder_given(docker):
     assert folder.is_dir()
 
 
+@each_kind
 def test_another_image_by_the_environment(docker):
     docker.succeed(**{f"{docker.kind.variable}_IMAGE": "registry.example:5000/it:3.3.8.8"})
     assert docker.calls("run")[0][-1] == "registry.example:5000/it:3.3.8.8"
@@ -251,6 +258,7 @@ def test_a_container_with_other_settings_is_left_alone(docker):
     assert "--stop" in line
 
 
+@each_kind
 def test_stop_removes_the_container_and_keeps_the_data(docker):
     docker.succeed()
     result = docker.script("--stop")
@@ -362,6 +370,7 @@ def test_no_health_within_the_limit(docker):
     assert "within 1 s" in with_logs(docker.script())
 
 
+@each_kind
 def test_a_server_that_answers_no_query_is_not_healthy(docker):
     with answering(docker.port, "starting", status=500):
         assert "within 1 s" in with_logs(docker.script())
@@ -372,6 +381,7 @@ def test_a_container_that_ends_at_once_is_not_waited_for(docker):
     assert "has ended" in with_logs(docker.script(**{f"{docker.kind.variable}_WAIT_S": "50"}))
 
 
+@each_kind
 def test_a_changed_password(docker):
     with answering(docker.port, docker.kind.refused, status=401):
         assert f"{docker.kind.variable}_DSN" in only_line(docker.script())
@@ -402,12 +412,14 @@ def test_clickhouse_has_no_native_port(clickhouse):
     only_line(clickhouse.script("--native"), status=2)
 
 
+@each_kind
 def test_an_environment_that_is_invalid(docker):
     for name in ("PORT", "WAIT_S"):
         variable = f"{docker.kind.variable}_{name}"
         assert variable in only_line(docker.script(**{variable: "x"}), status=2)
 
 
+@each_kind
 def test_help(docker):
     result = docker.script("--help")
     assert result.returncode == 0

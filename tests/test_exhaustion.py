@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from chain import SOURCES, Chain, assert_each_row_shown_once, children, sent, stop_producers, workers
+from chain import Chain, assert_each_row_shown_once, children, sent, stop_producers, workers
 from helpers import ROOT, Process, free_port, health, wait_until
 from test_faults import SLOW, the_worker
 
@@ -29,9 +29,7 @@ def chain(database, tmp_path):
 def run(chain, shell, script, *args):
     """A script of ours, started by a line of bash in which "$@" is its command, in a Process."""
     program = ["bash", "-c", shell, "-", sys.executable, ROOT / script, "--database", chain.database.name, *args]
-    process = Process(program, chain.folder, script[:-3], env={"TDENGINE_DSN": chain.dsn})
-    chain.ended.callback(process.stop)
-    return process
+    return chain.ends(Process(program, chain.folder, script[:-3], env={"TDENGINE_DSN": chain.dsn}))
 
 
 def serve(chain, shell):
@@ -90,38 +88,31 @@ def test_silent_connections_beyond_the_limit_wait_and_cost_nothing(chain):
     assert server.ends_within(15) == 0, server.log()
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_a_reader_that_dies_while_no_descriptor_is_free_comes_back(chain, source):
-    chain.source = source
-    server, producer = chain.server(), chain.producer(*SLOW)
-    viewer = chain.viewer()
-    chain.wait_for_rows(200, 30)
-    reader = the_worker(server)
-    pid = child_of(server)
-    give_back = with_limit(pid, "nofile", 3)
-    os.kill(reader, signal.SIGKILL)
-    time.sleep(4)  # the fault's length
-    give_back()
-    chain.wait_for_rows(200, 40)
-    assert "Traceback" not in server.stderr(), server.log()
-    stop_producers(producer)
-    assert_each_row_shown_once(chain, viewer, chain.database.count())
-    server.signal(signal.SIGTERM)
-    assert server.ends_within(15) == 0, server.log()
-
-
-def test_a_sender_that_dies_while_no_descriptor_is_free_comes_back(chain):
-    chain.server()
-    viewer, producer = chain.viewer(), chain.producer(*SLOW)
-    chain.wait_for_rows(200, 30)
-    give_back = with_limit(producer.pid, "nofile", 3)
-    os.kill(the_worker(producer), signal.SIGKILL)
-    time.sleep(4)  # the fault's length
-    give_back()
-    chain.wait_for_rows(400, 40)
-    stop_producers(producer)
-    assert "Traceback" not in producer.stderr(), producer.log()
-    assert_each_row_shown_once(chain, viewer, int(producer.stdout().split()[1]))
+def test_readers_and_a_sender_that_die_while_no_descriptor_is_free_come_back(chain, database, tmp_path):
+    with Chain(database, tmp_path) as other:
+        other.source = "subscribe"
+        chains = [chain, other]
+        servers, producer = [each.server() for each in chains], chain.producer(*SLOW)
+        viewers = [each.viewer() for each in chains]
+        for each in chains:
+            each.wait_for_rows(200, 30)
+        mortal = [the_worker(process) for process in (*servers, producer)]
+        give_back = [with_limit(pid, "nofile", 3) for pid in (*map(child_of, servers), producer.pid)]
+        for pid in mortal:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(4)  # the fault's length
+        for each in give_back:
+            each()
+        for each in chains:
+            each.wait_for_rows(400, 40)
+        stop_producers(producer)
+        for process in (*servers, producer):
+            assert "Traceback" not in process.stderr(), process.log()
+        for each, viewer in zip(chains, viewers, strict=True):
+            assert_each_row_shown_once(each, viewer, sent(producer))
+        for server in servers:
+            server.signal(signal.SIGTERM)
+            assert server.ends_within(15) == 0, server.log()
 
 
 @pytest.mark.parametrize("end", ["2>/dev/full", "2>&-", "2> >(true)"])

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from browser import SHOWS_S
 from chain import Chain
-from firefox import NO_WEBGL, firefox
+from firefox import firefox
 from helpers import wait_until
 
 BARS = {"plugin": "Y Bar", "settings": False, "columns": ["close"], "group_by": ["ticker"], "split_by": []}
@@ -33,12 +33,3 @@ def test_the_grid_and_a_chart_are_drawn(address, tmp_path):
         wait_until(lambda: page.coloured() > before + 5000, SHOWS_S, lambda: (before, page.coloured(), page.errors))
         assert page.message() == ""
         assert page.errors == []
-
-
-def test_a_browser_that_can_draw_no_chart_says_so(address, tmp_path):
-    with firefox(tmp_path, NO_WEBGL) as page:
-        page.open(f"{address}?layout=treemap")
-        wait_until(lambda: "no WebGL" in page.message(), SHOWS_S, page.message)
-        page.open(f"{address}?layout=grid")
-        page.wait_for_changing_cells()
-        assert page.message() == ""

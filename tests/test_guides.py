@@ -9,10 +9,11 @@ import shutil
 import sys
 
 import pytest
-from browser import DEFAULT_PORT, Page, chromium
+from browser import DEFAULT_PORT, QUICK, Page, chromium
 from chain import listens
 from demo import ENDS_S, Demo
 from helpers import ROOT, Process, free_port, health, wait_until
+from test_install import GOOD, serving
 
 # Only one demo at a time is what the browser finds at localhost:8080
 pytestmark = pytest.mark.xdist_group("clone")
@@ -46,12 +47,16 @@ class Guide(Demo):
 
     def install(self):
         """./install.sh, with the packages of the tests; test_install.py and test_clone.py install others."""
-        requirements = (self.folder / "requirements.txt").read_text()
-        (self.folder / "requirements.txt").write_text("")
-        shown = self.finish("./install.sh")
-        (self.folder / "requirements.txt").write_text(requirements)
+        shown = self.without_packages("./install.sh")
         packages = next((self.folder / "venv/lib").glob("python3*")) / "site-packages/tests.pth"
         packages.write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+        return shown
+
+    def without_packages(self, command, **env):
+        requirements = (self.folder / "requirements.txt").read_text()
+        (self.folder / "requirements.txt").write_text("")
+        shown = self.finish(command, **env)
+        (self.folder / "requirements.txt").write_text(requirements)
         return shown
 
     def page(self, browser, address, table):
@@ -72,7 +77,7 @@ def guide(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    with chromium() as browser:
+    with chromium(QUICK) as browser:
         yield browser
 
 
@@ -107,6 +112,11 @@ def test_the_stocks_demo(guide, browser):
     assert "database test, supertable meters" in guide.finish("./docker.sh --benchmark --no-pull", **env)
 
     activated = "source venv/bin/activate &&"
+    # ls -l tdengine-client/driver/ shows a link libtaos.so
+    with serving({"/client.tar.gz": GOOD}) as (address, _):
+        guide.without_packages("./install.sh --native", TDENGINE_CLIENT_URL=f"{address}/client.tar.gz")
+    assert "libtaos.so -> libtaos.so.3.3.7.0" in guide.finish("ls -l tdengine-client/driver/")
+
     guide.finish(f"{activated} pip install --upgrade pip && pip install --upgrade -r requirements.txt")
     dsn = f"ws://root:taosdata@localhost:{guide.tdengine_port}"
     producer = guide.type(f"{activated} exec python producer.py", TDENGINE_DSN=dsn)
@@ -118,18 +128,6 @@ def test_the_stocks_demo(guide, browser):
     for process in (producer, server):
         process.signal(2)
         assert process.ends_within(ENDS_S) == 0, process.log()
-
-
-def test_the_driver_that_the_stocks_demo_checks(guide):
-    # ls -l tdengine-client/driver/ shows a link libtaos.so
-    from test_install import GOOD, serving
-
-    guide.install()
-    with serving({"/client.tar.gz": GOOD}) as (address, _):
-        (guide.folder / "requirements.txt").write_text("")
-        guide.finish("./install.sh --native", TDENGINE_CLIENT_URL=f"{address}/client.tar.gz")
-    shown = guide.finish("ls -l tdengine-client/driver/")
-    assert "libtaos.so -> libtaos.so.3.3.7.0" in shown
 
 
 def test_the_clickhouse_demo(guide, browser):

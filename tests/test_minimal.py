@@ -20,7 +20,7 @@ import perspective
 import pytest
 import tornado.httpclient
 import tornado.websocket
-from browser import Page, chromium
+from browser import QUICK, Page, chromium
 from chain import Database, Viewer, children
 from helpers import ROOT, Process, free_port, get, wait_until
 from wire import encode
@@ -400,7 +400,7 @@ def test_nothing_but_the_page_and_perspectives_two_files_is_served(hosted, path)
 
 def test_the_page_waits_for_the_first_rows_and_shows_rows_that_change(base, tmp_path):
     base.query("CREATE TABLE {db}.t (ts TIMESTAMP, v INT)")
-    with minimal(base, tmp_path, "t") as site, chromium() as browser:
+    with minimal(base, tmp_path, "t") as site, chromium(QUICK) as browser:
         page = Page(browser, f"http://localhost:{site.port}/")
         for value in range(100_001, 100_006):  # each becomes the first row
             insert(base, "t", str(value))

@@ -42,6 +42,11 @@ def chain(database, tmp_path, source):
         yield chain
 
 
+@pytest.fixture
+def chains(chain):
+    return [chain]  # it only polls
+
+
 def test_descriptors_that_are_used_up_and_free_again_lose_nothing(chain):
     server, producer = chain.server(), chain.producer(*SLOW)
     viewer = chain.viewer()

@@ -14,11 +14,11 @@ from helpers import free_port, health, running, wait_until
 from node_chain import NODE, skip_without_node
 from security_viewers import plain
 from test_security import (  # noqa: F401 (pytest runs them with this module's servers)
+    silent,
     test_a_hostile_host_header_does_not_get_into_the_policy,
     test_a_hostile_name_that_points_at_this_machine_is_refused,
     test_a_message_that_is_too_large_closes_its_connection,
     test_a_name_that_is_not_ours_gets_nothing,
-    test_a_viewer_that_answers_no_pings_is_dropped,
     test_a_viewer_that_does_not_read_is_dropped_before_its_backlog_grows_and_others_stay_served,
     test_allowed_origins_are_let_in,
     test_half_frames_and_half_requests_harm_nobody,
@@ -39,6 +39,8 @@ from test_security import (  # noqa: F401 (pytest runs them with this module's s
     test_what_perspectives_own_client_can_do_to_a_table_is_refused,
     test_wrong_frames_close_their_connection_only,
 )
+
+from bridge.web import PING_S
 
 skip_without_node()
 PASSWORD, QUOTED = "p@ss/w:ord %&+?#é", "p%40ss%2Fw%3Aord%20%25%26%2B%3F%23%C3%A9"
@@ -61,7 +63,7 @@ def site(tmp_path_factory):
 def strict(tmp_path_factory):
     """A server with other settings, without a database: (port, its folder, Process)."""
     folder = tmp_path_factory.mktemp("strict")
-    args = ["--port", "0", "--no-file-origin", "--max-viewers", "3", "--allow-host", "proxied.example"]
+    args = ["--port", "0", "--no-file-origin", "--max-viewers", "20", "--allow-host", "proxied.example"]
     args += ["--allow-origin", "https://demo.example", "--allow-origin", "http://demo.example:9000/"]
     env = {"TDENGINE_DSN": f"ws://127.0.0.1:{free_port()}", "VIRTUAL_ENV": sys.prefix}
     with running(["node", NODE / "src/server.js", *args], folder, env=env) as process:
@@ -134,3 +136,10 @@ def test_without_its_packages_the_server_says_in_one_line_what_to_do(tmp_path, s
     else:
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
         assert "npm ci" in done.stderr
+
+
+# The end of what is connected since the beginning
+
+
+def test_a_viewer_that_answers_no_pings_is_dropped(silent):  # noqa: F811
+    silent.received(PING_S * 3)  # which ends when the server closes

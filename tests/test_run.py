@@ -75,13 +75,19 @@ def test_a_second_start_shows_rows_again(demo):
         demo.end(process)
 
 
-@pytest.mark.parametrize(("history", "limit"), [("1m", 30_000), ("1h", 60_000)])
-def test_subscribed_with_history_that_the_limit_can_hold(demo, history, limit):
-    process = demo.start("--subscribe", "--history", history, "--rows", 100, "--interval", 200)
+def test_subscribed_with_history_that_the_limit_can_hold(demo):
+    history = ["--subscribe", "--rows", 100, "--interval", 200, "--history"]
+    process = demo.start(*history, "1m")
     demo.wait_for_rows(process)
-    words = f"--source subscribe --history {history} --limit {limit} --interval 200"
+    words = "--source subscribe --history 1m --limit 30000 --interval 200"
     assert any(words in line for line in demo.processes().values()), demo.processes()
     assert health(demo.port)["tables"]["stock_values"]["source"] == "subscribe"
+    demo.end(process)
+    demo.fake_services(as_health(table()))
+    process = demo.start(*history, "1h")
+    wait_until((demo.folder / "arguments").exists, 30, lambda: demo.log(process))
+    wait_until(lambda: "page at" in process.stdout(), 30, lambda: demo.log(process))
+    assert "--source subscribe --history 1h --limit 60000" in (demo.folder / "arguments").read_text()
     demo.end(process)
 
 
@@ -109,6 +115,7 @@ def test_runs_by_any_shell_from_any_folder_through_a_link(demo, shell):
 
 def test_a_background_job_of_a_script_ends_on_sigint(demo):
     # such a job starts with SIGINT ignored, which no trap of a shell can change
+    demo.fake_services(as_health(table(dataset="stocks")))
     script = '"$@" & echo $! >pid; wait $!; echo "status $?"'
     command = ["bash", "-c", script, "-", demo.folder / "run.sh", "--no-install", "--port", demo.port]
     with running(["env", "-u", "TDENGINE_DSN", *command], demo.outputs, "job", cwd=demo.outputs, env=demo.env) as job:
@@ -152,6 +159,7 @@ def test_a_terminal_is_shown_one_line_that_changes_and_ctrl_c_ends_it(demo):
 
 
 def test_ends_when_nobody_reads_its_output(demo):
+    demo.fake_services(as_health(table(dataset="stocks")))
     process = subprocess.Popen(
         [demo.folder / "run.sh", "--no-install", "--port", str(demo.port)],
         cwd=demo.outputs,
@@ -186,7 +194,7 @@ def test_goes_on_when_nothing_can_be_reported(demo, redirection):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_once_ends_it_with_status_0(demo, number):
-    for after_ms in (60, 100, 150, 200, 300):
+    for after_ms in (60, 150, 300):
         process = demo.start()
         time.sleep(after_ms / 1000)
         demo.end(process, number)
@@ -204,8 +212,7 @@ def test_what_it_has_started_ends_with_it_also_when_it_is_killed(demo):
 
 @pytest.mark.parametrize(
     ("service", "words"),
-    [
-        ("producer-stocks", "producer.py"),
+    [  # of a producer's: test_clickhouse_run.py
         ("perspective_server", "perspective_server.py"),
         ("stand-in", "-m embedded"),
     ],
@@ -378,6 +385,7 @@ def test_uses_the_tdengine_of_the_environment(demo):
 
 
 def test_stand_in_is_insisted_on(demo):
+    demo.fake_services(as_health(table(dataset="stocks")))
     process = demo.start("--stand-in", TDENGINE_DSN="ws://root:taosdata@db.example:6041")
     shown = demo.wait_for_rows(process)
     assert f"using the stand-in for TDengine on port {demo.tdengine_port} (--stand-in)" in shown
@@ -416,6 +424,7 @@ def test_a_tdengine_that_refuses_the_default_password(demo):
 
 
 def test_another_program_on_tdengines_port(demo):
+    demo.fake_services(as_health(table(dataset="stocks")))
     args = [sys.executable, "-m", "http.server", demo.tdengine_port, "--bind", "127.0.0.1"]
     with running(args, demo.outputs, "other", cwd=demo.outputs) as other:
         wait_until(lambda: listens(demo.tdengine_port), 30, other.log)
@@ -504,6 +513,7 @@ def test_help(demo):
 
 
 def test_clean_removes_what_the_demo_has_put_there_after_a_question(demo):
+    demo.fake_services(as_health(table(dataset="stocks")))
     process = demo.start()
     demo.wait_for_rows(process)
     assert "a demo runs" in only_line(demo.run("--clean"))

@@ -45,13 +45,20 @@ def site(tmp_path_factory):
 def strict(tmp_path_factory):
     """A server with other settings, without a database: (port, its folder, Process)."""
     folder = tmp_path_factory.mktemp("strict")
-    args = ["--port", "0", "--no-file-origin", "--max-viewers", "3", "--allow-host", "proxied.example"]
+    args = ["--port", "0", "--no-file-origin", "--max-viewers", "20", "--allow-host", "proxied.example"]
     args += ["--allow-origin", "https://demo.example", "--allow-origin", "http://demo.example:9000/"]
     args = [sys.executable, ROOT / "perspective_server.py", *args]
     with running(args, folder, env={"TDENGINE_DSN": f"ws://127.0.0.1:{free_port()}"}) as process:
         page = wait_until(lambda: re.search(r"page at http://127\.0\.0\.1:(\d+)/", process.stderr()), 20, process.log)
         yield int(page[1]), folder, process
         assert process.alive(), process.log()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def silent(strict):
+    """A viewer that never answers a ping: it is connected while the other tests run, and the last one waits for it."""
+    with Raw(strict[0]) as silent:
+        yield silent
 
 
 def attack(site, scene):
@@ -66,14 +73,6 @@ def attack(site, scene):
 
 def refusals(site):
     return sum(site.health()["refused"].values())
-
-
-# Time limits come first: they take longest
-
-
-def test_a_viewer_that_answers_no_pings_is_dropped(site):
-    with Raw(site.port) as silent:
-        silent.received(PING_S * 3)  # which ends when the server closes
 
 
 def test_a_viewer_that_does_not_read_is_dropped_before_its_backlog_grows_and_others_stay_served(site):
@@ -630,3 +629,10 @@ def test_a_password_with_special_characters_reaches_the_database(tmp_path, scrip
 def test_names_that_cannot_be_quoted_never_reach_sql(script, name):
     done = python(script, *flags_of(script), "--database", name)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
+# The end of what is connected since the beginning
+
+
+def test_a_viewer_that_answers_no_pings_is_dropped(silent):
+    silent.received(PING_S * 3)  # which ends when the server closes
