@@ -60,10 +60,10 @@ def client(stand_in):
 LONG_FIRST = ["test_page", "test_node_page", "test_faults", "test_any_table", "test_security", "test_node_security"]
 LONG_FIRST += ["test_minimal", "test_viewers", "test_node_viewers", "test_node_any_table", "test_node_faults"]
 LONG_FIRST += ["test_counts", "test_node", "test_exhaustion", "test_guides", "test_clone", "test_deploy"]
-LONG_FIRST += ["test_install", "test_benchmarks", "test_stand_in_tmq", "test_clickhouse"]
+LONG_FIRST += ["test_feed_sources", "test_install", "test_benchmarks", "test_stand_in_tmq", "test_clickhouse"]
 # These mostly wait for what is promised to happen in time.
 WAIT = ["test_faults", "test_node_faults", "test_counts", "test_node", "test_exhaustion", "test_security"]
-WAIT += ["test_node_security", "test_stand_in_tmq", "test_copying", "test_clickhouse"]
+WAIT += ["test_node_security", "test_stand_in_tmq", "test_copying", "test_clickhouse", "test_feed_sources"]
 # One process each: their tests share a site, which takes seconds to start and works as long as it is there.
 TOGETHER = ["test_page", "test_node_page", "test_security", "test_node_security", "test_smuggling", "test_minimal"]
 TOGETHER += ["test_tdengine_server", "test_stand_in_sql", "test_stand_in_statements", "test_stand_in_attacks"]
