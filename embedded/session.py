@@ -191,8 +191,7 @@ def delete(session, parser):
     if not select.found or select.window or select.order or select.limit:
         raise parser.refused(parser.tokens[0])
     with session.storage.transaction() as execute:
-        condition = f"({select.always}) AND ({select.where})"
-        return execute(f"DELETE FROM {select.source} WHERE {condition}").fetchone()[0]
+        return execute(f"DELETE FROM t{select.found.table.id} WHERE {select.where}").fetchone()[0]
 
 
 def describe(session, parser):

@@ -11,6 +11,7 @@ TOKEN = re.compile(
      (?P<duration>\d{1,18}[buasmhdw])(?!\w)
     |(?P<float>(?:\d+\.\d*|\.\d+)(?:e[+-]?\d+)?|\d+e[+-]?\d+)(?!\w)
     |(?P<int>\d{1,80})(?!\w)
+    |(?P<bool>(?:true|false)(?!\w))
     |(?P<word>[a-z_]\w*)
     |`(?P<quoted>[^`]+)`
     |(?P<text>'(?:[^'\\]+|''|\\.)*+'|"(?:[^"\\]+|""|\\.)*+")

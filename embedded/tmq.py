@@ -42,11 +42,10 @@ class Topic:
 
     def inserted(self, rows):
         """Adds to the log what the topic's SELECT finds in an insert."""
-        batch = rows.batch()
-        others = [column for column in self.table.columns if column.stored not in batch]
-        nulls = "".join(f", CAST(NULL AS {column.duck}) AS {column.stored}" for column in others)
+        batch, stored = rows.batch, f"t{self.table.id}"
+        source = f"(FROM {stored} WHERE false UNION ALL BY NAME {self.table.select(batch)})"  # all columns
         with self.storage.cursor() as cursor:
-            cursor.execute(self.select.sql(f"(SELECT {rows.casts()}{nulls} FROM batch)"))
+            cursor.execute(self.select.sql(self.table.source.replace(stored, source)))
             columns, values = self.select.columns(cursor), list(zip(*cursor.fetchall(), strict=True))
         block = blocks.encode_message_block(columns, values, self.table.database.precision) if values else b""
         self.log[self.end] = block

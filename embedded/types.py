@@ -3,6 +3,8 @@
 import typing
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from .errors import TDengineError
 
@@ -18,6 +20,13 @@ class Type(typing.NamedTuple):
     width: int
     dtype: object
     duck: str
+
+    @property
+    def arrow(self):
+        """Arrow's type of what is bound; of a DECIMAL its digits are."""
+        if self.dtype:
+            return pa.from_numpy_dtype(self.dtype)
+        return pa.binary() if self.duck == "BLOB" else pa.string()
 
 
 BOOL = Type(1, "BOOL", 1, np.bool_, "BOOLEAN")
@@ -82,7 +91,10 @@ class Column(typing.NamedTuple):
             return self.type.width << 24 | self.length << 8 | self.scale
         return self.type.width or (4 if self.type is NCHAR else 1) * self.length + 2
 
-    def check_lengths(self, values):
-        """TDengineError when one of the values (str, bytes or None) does not fit."""
-        if self.type.width == 0 and any(value is not None and len(value) > self.length for value in set(values)):
+    def check_lengths(self, array):
+        """TDengineError when one of the values (an Arrow array) does not fit."""
+        if self.type.width or array.null_count == len(array):
+            return
+        lengths = pc.utf8_length(array) if self.type is NCHAR else pc.binary_length(array)
+        if pc.max(lengths).as_py() > self.length:
             raise TDengineError(0x2653, f"Value too long for column/tag: {self.name}")
