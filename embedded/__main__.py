@@ -47,12 +47,11 @@ async def serve(sockets, app, note):
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = tornado.httpserver.HTTPServer(app)
-    server.add_sockets(sockets)
+    tornado.httpserver.HTTPServer(app).add_sockets(sockets)
     with contextlib.suppress(OSError):  # what can't be written is not written; work goes on
         print(note, flush=True)
     await stop.wait()
-    server.stop()
+    os._exit(0)  # at once, also while a long query still runs; what was acknowledged is in the file
 
 
 def main():
@@ -70,7 +69,6 @@ def main():
         storage = Storage(args.data)
     port, app = sockets[0].getsockname()[1], make_app(storage, {args.user: password})
     asyncio.run(serve(sockets, app, f"{STAND_IN} listening on ws://{args.host}:{port}, data in {args.data}"))
-    os._exit(0)  # at once, also while a long query still runs; what was acknowledged is in the file
 
 
 if __name__ == "__main__":

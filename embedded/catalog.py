@@ -43,10 +43,7 @@ class Found(typing.NamedTuple):
 
     table: Table
     is_subtable: bool
-
-    @property
-    def is_stable(self):
-        return self.table.tags is not None and not self.is_subtable
+    is_stable: bool
 
 
 @dataclasses.dataclass(eq=False)
@@ -59,8 +56,8 @@ class Database:
     def get(self, name):
         """The Found of a name, or None."""
         if name in self.tables:
-            return Found(self.tables[name], False)
-        return next((Found(table, True) for table in self.tables.values() if name in table.subtables), None)
+            return Found(self.tables[name], False, self.tables[name].tags is not None)
+        return next((Found(table, True, False) for table in self.tables.values() if name in table.subtables), None)
 
 
 def named(columns, name):

@@ -164,7 +164,7 @@ class PreparedInsert(Insert):
     def bind(self, message):
         """Keeps what a STMT2_BIND request binds, all of it or nothing."""
         found = []
-        for name, tags, arrays in protocol.decode_bind(message, self.tags, self.columns):
+        for name, tags, arrays in protocol.decode_bind(message[30:], self.tags, self.columns):
             if self.name is None:
                 name = name[1:-1] if re.fullmatch("`.+`", name or "") else (name or "").rpartition(".")[2].lower()
                 if not name or tags is None:

@@ -33,32 +33,31 @@ def query_text(message):
     return message[30 : 30 + length].decode(errors="surrogateescape")
 
 
-def reply_head(req_id, action, error):
-    code, text = (error.code, error.message.encode(errors="replace")) if error else (0, b"")
-    return struct.pack("<QQHQQII", 2**64 - 1, action, 1, 0, req_id, code, len(text)) + text
+def reply_head(req_id, action, target, code=0, text=b""):
+    return struct.pack("<QQHQQII", 2**64 - 1, action, 1, 0, req_id, code, len(text)) + text + struct.pack("<Q", target)
 
 
-def fetch_reply(req_id, result_id, block=None, error=None):
-    """The reply to a FETCH: a raw block, or the end of the data, or an error."""
-    head = reply_head(req_id, FETCH, error) + struct.pack("<QB", result_id, block is None)
-    return head if block is None else head + struct.pack("<I", len(block)) + block
+def error_reply(req_id, action, target, error):
+    """Of FETCH or FETCH_RAW_DATA."""
+    return reply_head(req_id, action, target, error.code, error.message.encode(errors="replace")) + b"\1"
 
 
-def raw_data_reply(req_id, message_id, message, error=None):
-    """The reply to fetch_raw_data: a message of blocks.encode_message(), or an error."""
-    head = reply_head(req_id, FETCH_RAW_DATA, error) + struct.pack("<Q", message_id)
-    return head if error else head + struct.pack("<HI", 2, len(message)) + message
+def fetch_reply(req_id, result_id, block):
+    """A raw block, or None at the end of the data."""
+    end = b"\1" if block is None else struct.pack("<BI", 0, len(block)) + block
+    return reply_head(req_id, FETCH, result_id) + end
 
 
-def decode_bind(message, tags, columns):
-    """[(table name or None, its tags or None, arrays)] of a STMT2_BIND request; tags, columns: Columns of its `?`."""
-    try:
-        return list(bound_tables(message[30:], tags, columns))
-    except (struct.error, ValueError, KeyError, IndexError):
-        raise TDengineError(FAILED, "malformed message: a bind whose lengths don't fit") from None
+def raw_data_reply(req_id, message_id, message):
+    """A message of blocks.encode_message()."""
+    return reply_head(req_id, FETCH_RAW_DATA, message_id) + struct.pack("<HI", 2, len(message)) + message
 
 
-def bound_tables(part, tags, columns):
+def decode_bind(part, tags, columns):
+    """(table name or None, its tags or None, arrays) for each table of a STMT2_BIND request, behind its head.
+
+    tags, columns: Columns of its `?`. Where its lengths do not fit: struct.error, ValueError, KeyError or IndexError.
+    """
     total, count, tag_count, column_count, *starts = struct.unpack_from("<Iiii3I", part)
     if total != len(part) or not 0 < count < total or not starts[2]:
         raise ValueError

@@ -3,8 +3,6 @@
 CREATE, DROP, ALTER, USE, DESCRIBE, SHOW and DELETE are here: functions that stand behind their statement's first word.
 """
 
-import contextlib
-
 from . import insert, select
 from .catalog import Database, named
 from .errors import NO_TABLE, SYNTAX, TDengineError
@@ -29,7 +27,12 @@ class Session:
         if word in READING:
             return READING[word](self, parser)
         with self.storage.lock:  # what it finds is still there when it writes
-            return WRITING[word](self, parser) or 0
+            try:
+                return WRITING[word](self, parser) or 0
+            except TDengineError as error:
+                if error.code in parser.tolerated:  # there is nothing to do
+                    return 0
+                raise
 
     def database_of(self, name):
         """The Database of a (database or None, table)."""
@@ -46,35 +49,24 @@ class Session:
         return found
 
 
-@contextlib.contextmanager
-def tolerating(codes):
-    """Errors of these codes mean that there is nothing to do."""
-    try:
-        yield
-    except TDengineError as error:
-        if error.code not in codes:
-            raise
-
-
 def create(session, parser):
     what = parser.one_of("database", "table", "stable", "topic")
-    tolerated = THERE if parser.accept("if", "not", "exists") else ()
+    parser.tolerated = THERE if parser.accept("if", "not", "exists") else ()
     name = parser.table_name()
-    with tolerating(tolerated):
-        if what == "database":
-            create_database(session.storage, name[1], parser)
-        elif what == "topic":
-            session.storage.topics.create(session, name[1], parser)
-        else:
-            create_table(session, name, parser, what == "stable")
+    if what == "database":
+        create_database(session.storage, name[1], parser)
+    elif what == "topic":
+        session.storage.topics.create(session, name[1], parser)
+    else:
+        create_table(session, name, parser, what == "stable")
 
 
 def create_table(session, name, parser, is_stable):
     database, tags = session.database_of(name), None
-    columns = parse_columns(parser, "c")
+    columns = parser.listed(lambda: parse_column(parser))
     if is_stable or parser.is_next("tags"):
         parser.expect("tags")
-        tags = [tag._replace(note="TAG") for tag in parse_columns(parser, "g")]
+        tags = parser.listed(lambda: parse_column(parser)._replace(note="TAG"))
     parser.expect_kind("end")
     check_columns(columns, tags or [])
     if database.get(name[1]):
@@ -82,23 +74,16 @@ def create_table(session, name, parser, is_stable):
     session.storage.create_table(database, name[1], columns, tags)
 
 
-def parse_columns(parser, letter):
-    columns = parser.listed(lambda: parse_column(parser))
-    return [column._replace(stored=f"{letter}{k}") for k, column in enumerate(columns)]
-
-
 def parse_column(parser):
     name, token, length, scale = parser.name(), parser.token, 0, 0
     type = BY_NAME.get(parser.expect_kind("word").upper() + " UNSIGNED" * parser.accept("unsigned"))
-    if type is None:
-        raise parser.refused(token)
     if type is JSON:
         length = 4095
-    elif type.dtype is None:
+    elif type and type.dtype is None:
         length, scale = (*parser.listed(lambda: int(parser.expect_kind("int"))), 0)[:2]
-    if length > LONGEST.get(type.name, 65517) or scale > length:
+    if type is None or length > LONGEST.get(type.name, 65517) or scale > length:
         raise parser.refused(token)
-    if type is DECIMAL64 or type is DECIMAL:
+    if type.name == "DECIMAL":
         type = DECIMAL64 if length <= 18 else DECIMAL
     is_key = parser.accept("primary", "key") or parser.accept("composite", "key")
     return Column(name, type, length, scale, "COMPOSITE KEY" if is_key else "")
@@ -137,27 +122,26 @@ def create_database(storage, name, parser):
 
 def drop(session, parser):
     what, storage = parser.one_of("database", "table", "stable", "topic"), session.storage
-    tolerated = MISSING if parser.accept("if", "exists") else ()
+    parser.tolerated = MISSING if parser.accept("if", "exists") else ()
     name = parser.table_name()
     parser.expect_kind("end")
-    with tolerating(tolerated):
-        if what == "topic":
-            storage.topics.drop(name[1])
-        elif what == "database":
-            storage.topics.refuse_change(storage.database(name[1]).tables.values())
-            storage.drop(storage.database(name[1]))
-        else:
-            found = session.database_of(name).get(name[1])
-            if what == "stable" and not (found and found.is_stable):
-                raise TDengineError(0x0362, "STable not exist")
-            if session.find(name).is_stable:
-                storage.topics.refuse_change([found.table])
-            storage.drop(found.table.database, name[1])
+    if what == "topic":
+        storage.topics.drop(name[1])
+    elif what == "database":
+        storage.topics.refuse_change(storage.database(name[1]).tables.values())
+        storage.drop(storage.database(name[1]))
+    else:
+        found = session.database_of(name).get(name[1])
+        if what == "stable" and not (found and found.is_stable):
+            raise TDengineError(0x0362, "STable not exist")
+        if session.find(name).is_stable:
+            storage.topics.refuse_change([found.table])
+        storage.drop(found.table.database, name[1])
 
 
 def alter(session, parser):
     parser.one_of("table", "stable")
-    table, is_subtable = session.find(parser.table_name())
+    table, is_subtable, _ = session.find(parser.table_name())
     what, _ = parser.one_of("add", "drop"), parser.expect("column")
     if what == "add":
         stored = f"c{1 + max(int(each.stored[1:]) for each in table.columns)}"

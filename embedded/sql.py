@@ -78,6 +78,7 @@ class Parser:
         if len(sql) > LONGEST_SQL:
             raise TDengineError(0x0217, f"SQL statement too long: {LONGEST_SQL} characters at most ({STAND_IN})")
         self.sql, self.tokens, self.at = sql, tokenize(sql), 0
+        self.tolerated = ()  # codes of errors that are none, after IF [NOT] EXISTS
 
     @property
     def token(self):

@@ -24,7 +24,7 @@ CONFIG = {"threads": 1, "memory_limit": "512MB"}
 CONFIG |= {"default_null_order": "nulls_first_on_asc_last_on_desc"}  # NULL is less than all else
 FIRST = """
 CREATE TABLE IF NOT EXISTS catalog AS SELECT '[]' AS databases;
-CREATE TABLE IF NOT EXISTS topics (name VARCHAR, database VARCHAR, text VARCHAR);
+CREATE TABLE IF NOT EXISTS topics (name VARCHAR PRIMARY KEY, database VARCHAR, text VARCHAR);
 """
 LATEST = (31556995200000, 31556995200000000, 9214646400000000000)  # by precision; the first two are the year 2970
 EXPIRES_S = 60  # rows older than KEEP are deleted that often
@@ -85,6 +85,8 @@ class Storage:
 
     def create_table(self, database, name, columns, tags):
         with self.transaction(changes_catalog=True) as execute:
+            columns = [column._replace(stored=f"c{k}") for k, column in enumerate(columns)]
+            tags = tags and [tag._replace(stored=f"g{k}") for k, tag in enumerate(tags)]
             table = database.tables[name] = Table(time.time_ns(), database, name, columns, tags)
             execute(f"CREATE TABLE t{table.id} ({declared(columns if tags is None else [TBNAME, *columns])})")
             if tags is not None:

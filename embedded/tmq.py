@@ -23,7 +23,7 @@ NO_MESSAGE |= {"have_message": False, "topic": "", "database": ""}
 
 
 class Topic:
-    """A topic AS SELECT; its log, {offset: an insert's encoded block, b"" for no rows}; by group offsets, consumers."""
+    """A topic AS SELECT; its log, {offset: the encoded block of an insert}; by group offsets, consumers."""
 
     def __init__(self, session, name, parser):
         """The parser stands before SELECT. TDengineError when it is not one for a topic."""
@@ -47,12 +47,13 @@ class Topic:
         with self.storage.cursor() as cursor:
             cursor.execute(self.select.sql(self.table.source.replace(stored, source)))
             columns, values = self.select.columns(cursor), list(zip(*cursor.fetchall(), strict=True))
-        block = blocks.encode_message_block(columns, values, self.table.database.precision) if values else b""
-        self.log[self.end] = block
-        self.end += 1
-        self.bytes += len(block) + 100
+        if values:
+            block = blocks.encode_message_block(columns, values, self.table.database.precision)
+            self.log[self.end] = block
+            self.end += 1
+            self.bytes += len(block)
         while self.bytes > LOG_BYTES and len(self.log) > 1:
-            self.bytes -= len(self.log.pop(self.begin)) + 100
+            self.bytes -= len(self.log.pop(self.begin))
             self.begin += 1
 
 
@@ -62,14 +63,8 @@ class Topics:
     def __init__(self, storage):
         self.storage, self.topics = storage, {}
         for name, database, text in storage.connection().execute("SELECT * FROM topics").fetchall():
-            try:
+            with contextlib.suppress(TDengineError):  # its table was dropped
                 self.topics[name] = Topic(Session(storage, database), name, Parser(text))
-            except TDengineError:  # its table was dropped
-                self.forget(name)
-
-    def forget(self, name):
-        with self.storage.transaction() as execute:
-            execute("DELETE FROM topics WHERE name = ?", [name])
 
     def create(self, session, name, parser):
         """The parser stands behind the name."""
@@ -78,7 +73,7 @@ class Topics:
             raise TDengineError(0x03E0, "Topic already exists")
         topic = Topic(session, name, parser)
         with self.storage.transaction() as execute:
-            execute("INSERT INTO topics VALUES (?, ?, ?)", [name, session.database, topic.text])
+            execute("INSERT OR REPLACE INTO topics VALUES (?, ?, ?)", [name, session.database, topic.text])
         self.topics[name] = topic
 
     def drop(self, name):
@@ -86,7 +81,8 @@ class Topics:
             raise TDengineError(0x03E1, "Topic not exist")
         if self.topics[name].consumers:
             raise TDengineError(0x03EB, "Topic subscribed cannot be dropped")
-        self.forget(name)
+        with self.storage.transaction() as execute:
+            execute("DELETE FROM topics WHERE name = ?", [name])
         del self.topics[name]
 
     def refuse_change(self, tables):
@@ -118,9 +114,6 @@ class Consumer(Connection):
         self.offset, self.message_id, self.message = 0, 0, b""  # offset: of the next message
 
     def on_close(self):
-        self.leave()
-
-    def leave(self):
         if self.topic and self.topic.consumers.get(self.group) is self:
             del self.topic.consumers[self.group]
         self.topic = None
@@ -128,10 +121,6 @@ class Consumer(Connection):
     def check(self, action):
         if self.topic is None and action not in ("version", "subscribe", "poll", "unsubscribe"):
             raise TDengineError(FAILED, "tmq not init")
-
-    def always(self, action, args):
-        """The client hangs when a list of positions is missing, also in an error."""
-        return {action: []}
 
     async def do_subscribe(self, args):
         if self.topic:
@@ -151,7 +140,7 @@ class Consumer(Connection):
         return {}
 
     async def do_unsubscribe(self, _):
-        self.leave()
+        self.on_close()
         return {}
 
     async def do_poll(self, args):
@@ -170,7 +159,7 @@ class Consumer(Connection):
         while topic and topic.consumers.get(self.group) is self and self.offset < topic.end:
             offset = max(self.offset, topic.begin)
             block, self.offset = topic.log.get(offset), offset + 1
-            if block:
+            if block:  # not dropped meanwhile
                 self.message, self.message_id = blocks.encode_message([block]), self.message_id + 1
                 found = {"have_message": True, "topic": topic.name, "database": topic.table.database.name}
                 found |= {"vgroup_id": VGROUP, "message_type": 1, "message_id": self.message_id}
@@ -178,10 +167,11 @@ class Consumer(Connection):
         return None
 
     async def do_fetch_raw_data(self, args):
-        error = None
-        if not self.message_id or args.get("message_id") != self.message_id:
+        req_id, number = args.get("req_id", 0), self.message_id
+        if not number or args.get("message_id") != number:
             error = TDengineError(FAILED, "message ID is not equal")
-        return protocol.raw_data_reply(args.get("req_id", 0), self.message_id, self.message, error)
+            return protocol.error_reply(req_id, protocol.FETCH_RAW_DATA, number, error)
+        return protocol.raw_data_reply(req_id, number, self.message)
 
     async def do_commit(self, args):
         if self.topic.consumers.get(self.group) is self:
