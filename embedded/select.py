@@ -33,7 +33,7 @@ class Result:
 
 
 class Select:
-    """One SELECT, parsed. A value is a Column: `stored` is DuckDB's SQL, its type None where DuckDB knows it."""
+    """One SELECT, parsed. A value is a Column: `stored` is DuckDB's SQL, its type None where DuckDB finds it."""
 
     def __init__(self, session, parser):
         """The parser stands behind the word SELECT, or at FROM when there are no items, as in DELETE."""
@@ -56,13 +56,13 @@ class Select:
             self.parse_clauses()
 
     def find_source(self, session, name):
-        self.found = found = session.find(name)
-        table, self.source, self.precision = found.table, found.table.source, found.table.database.precision
-        if found.is_subtable:
+        self.found = session.find(name)
+        table, self.source = self.found.table, self.found.table.source
+        self.precision, tags = table.database.precision, table.tags or []
+        if self.found.is_subtable:
             self.where = f"n = {blob(name[1])}"
-        self.star = [*table.columns, *(table.tags if found.is_stable else ())]
-        name_of_table = TBNAME if table.tags else TBNAME._replace(stored=blob(name[1]))
-        self.names = [*table.columns, *(table.tags or ()), name_of_table]
+        self.star = [*table.columns, *tags] if self.found.is_stable else table.columns
+        self.names = [*table.columns, *tags, TBNAME if tags else TBNAME._replace(stored=blob(name[1]))]
 
     def item(self):
         """The Columns of an item of the list."""
@@ -87,8 +87,8 @@ class Select:
         if parser.accept("limit"):
             self.limit = f" LIMIT {parser.expect_kind('int')}"
 
-    def sql(self, table=None):
-        """DuckDB's SQL; table: what to read instead of the source."""
+    def read(self, storage, table=None, batch=None):
+        """Its Result; table: what to read instead of the source, which may name the Arrow table `batch`."""
         table, order, group = table or self.source, self.order, ""
         if self.window:
             table, order, group = f"(SELECT *, {self.window} AS w FROM {table})", ["w"], " GROUP BY w"
@@ -97,15 +97,16 @@ class Select:
         elif not order and not self.functions and self.found:
             order = ["c0"]
         items, order = ", ".join(item.stored for item in self.items), order and f" ORDER BY {', '.join(order)}" or ""
-        return f"SELECT {items} FROM {table} WHERE {self.where}{group}{order}{self.limit}"
-
-    def columns(self, cursor):
-        """The Columns of the result that the cursor has."""
-        columns = []
-        for item, (_, duck, *_) in zip(self.items, cursor.description, strict=True):
-            type = BY_DUCK[str(duck)] if item.type is None else item.type
+        columns, sql = [], f"SELECT {items} FROM {table} WHERE {self.where}{group}{order}{self.limit}"
+        try:
+            with storage.cursor() as cursor:
+                rows = cursor.execute(sql).fetchall()
+                types = [BY_DUCK.get(str(type)) for _, type, *_ in cursor.description]
+        except (duckdb.BinderException, duckdb.ParserException, duckdb.DataError) as error:
+            raise TDengineError(SYNTAX, f"syntax error for this {STAND_IN}: {str(error).splitlines()[0]}") from None
+        for item, type in zip(self.items, types, strict=True):
             columns.append(item if item.type else item._replace(type=type, length=0 if type.width else 65517))
-        return columns
+        return Result(columns, list(zip(*rows, strict=True)) or [()] * len(columns), self.precision)
 
     # Expressions
 
@@ -181,13 +182,7 @@ def run(session, parser):
         return run_system(session.storage.databases.values(), parser)
     select = Select(session, parser)
     parser.expect_kind("end")
-    try:
-        with session.storage.cursor() as cursor:
-            rows = cursor.execute(select.sql()).fetchall()
-            columns = select.columns(cursor)
-    except (duckdb.BinderException, duckdb.ParserException, duckdb.DataError) as error:
-        raise TDengineError(SYNTAX, f"syntax error for this {STAND_IN}: {str(error).splitlines()[0]}") from None
-    return Result(columns, list(zip(*rows, strict=True)) or [()] * len(columns), select.precision)
+    return select.read(session.storage)
 
 
 def run_system(databases, parser):

@@ -42,13 +42,11 @@ class Topic:
 
     def inserted(self, rows):
         """Adds to the log what the topic's SELECT finds in an insert."""
-        batch, stored = rows.batch, f"t{self.table.id}"
-        source = f"(FROM {stored} WHERE false UNION ALL BY NAME {self.table.select(batch)})"  # all columns
-        with self.storage.cursor() as cursor:
-            cursor.execute(self.select.sql(self.table.source.replace(stored, source)))
-            columns, values = self.select.columns(cursor), list(zip(*cursor.fetchall(), strict=True))
-        if values:
-            block = blocks.encode_message_block(columns, values, self.table.database.precision)
+        stored = f"t{self.table.id}"
+        source = f"(FROM {stored} WHERE false UNION ALL BY NAME {self.table.select(rows.batch)})"  # all columns
+        found = self.select.read(self.storage, self.table.source.replace(stored, source), rows.batch)
+        if found.values[0]:
+            block = blocks.encode_message_block(found.columns, found.values, found.precision)
             self.log[self.end] = block
             self.end += 1
             self.bytes += len(block)
