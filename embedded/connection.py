@@ -7,13 +7,12 @@ import json
 import tornado.websocket
 
 from . import protocol
-from .errors import FAILED, STAND_IN, TDengineError, as_tdengine_error
+from .errors import FAILED, STAND_IN, TDengineError, as_tdengine_error, refuse
 
 
 def check_user(users, user, password):
     """users: {name: password}. TDengineError unless they match."""
-    if user not in users:
-        raise TDengineError(0x0351, "Invalid user")
+    refuse(user not in users, 0x0351, "Invalid user")
     if not hmac.compare_digest(str(password).encode(errors="replace"), users[user].encode()):
         raise TDengineError(0x0357, "Authentication failure")
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from . import protocol
 from .catalog import named
-from .errors import NO_TABLE, SYNTAX, UNPARSABLE, TDengineError
+from .errors import NO_TABLE, SYNTAX, UNPARSABLE, TDengineError, refuse
 from .sql import Parser
 from .storage import Rows, key_names
 from .types import DOUBLE, FLOAT, JSON, NCHAR, PRECISIONS, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
@@ -34,23 +34,21 @@ class Insert:
         found = session.database_of(name).get(name[1]) if name[1] else None
         if parser.accept("using"):
             stable = session.find(parser.table_name())
-            if not stable.is_stable:
-                raise parser.refused()
+            parser.refuse(not stable.is_stable)
             tags = stable.table.tags
             names = parser.listed(parser.name) if parser.is_next("(") else [tag.name for tag in tags]
             self.tags, found = [named(tags, name) for name in names], found or stable
             parser.expect("tags")
             self.given = self.parse_values(parser, self.tags, stable.table, (0x260D, "Tags number not matched"))
-        elif found is None:
-            raise TDengineError(*NO_TABLE)
-        elif found.is_stable:
-            raise TDengineError(*SYNTAX_ERROR)
+        else:
+            refuse(found is None, *NO_TABLE)
+            refuse(found.is_stable, *SYNTAX_ERROR)
         self.name, self.table = name[1], found.table
         self.columns = self.known_columns = self.table.columns
         if parser.is_next("("):
             self.columns = [named(self.table.columns, name) for name in parser.listed(parser.name)]
-        if any(key not in self.columns for key in self.table.keys):
-            raise TDengineError(0x0200, "Primary timestamp column should not be null")
+        has_key = all(key in self.columns for key in self.table.keys)
+        refuse(not has_key, 0x0200, "Primary timestamp column should not be null")
         parser.expect("values")
         self.parse_rows(parser)
 
@@ -61,11 +59,9 @@ class Insert:
         """( value, .. ), one for each column; mismatch: the error of another number."""
         values = []
         for column in columns:
-            if not parser.accept("," if values else "("):
-                raise TDengineError(*mismatch)
+            refuse(not parser.accept("," if values else "("), *mismatch)
             values.append(parse_literal(parser, column, table.database.precision))
-        if not parser.accept(")"):
-            raise TDengineError(*mismatch)
+        refuse(not parser.accept(")"), *mismatch)
         return values
 
     def parse_rows(self, parser):
@@ -75,8 +71,7 @@ class Insert:
             values = self.parse_values(parser, self.columns, self.table, SYNTAX_ERROR)
             parser.accept(",")
             key = tuple(values[at] for at in keys)
-            if None in key:
-                raise TDengineError(UNPARSABLE, "syntax error (Primary timestamp column should not be null)")
+            refuse(None in key, UNPARSABLE, "syntax error (Primary timestamp column should not be null)")
             earlier = rows.get(key, values)
             rows[key] = [old if value is None else value for value, old in zip(values, earlier, strict=True)]
         tags = [pa.array([value]) for value in self.given] if self.tags else None
@@ -96,8 +91,7 @@ class Insert:
             if self.table.tags is not None:
                 rows = rows.append_column("n", pa.repeat(name.encode(), len(rows)))
                 found = self.table.database.get(name)
-                if found and (found.table is not self.table or not found.is_subtable):
-                    raise TDengineError(*SYNTAX_ERROR)
+                refuse(found and (found.table is not self.table or not found.is_subtable), *SYNTAX_ERROR)
                 if not found and name not in new:
                     new[name] = pa.table([[name.encode()], *tags], ["n", *(tag.stored for tag in self.tags)])
             parts.append(rows)
@@ -130,8 +124,7 @@ class PreparedInsert(Insert):
             parser.expect("insert", "into")
             super().__init__(session, parser)
             parser.expect_kind("end")
-            if self.name and self.tags:
-                raise parser.refused(parser.tokens[0])
+            parser.refuse(self.name and self.tags, parser.tokens[0])
         except TDengineError as error:
             raise TDengineError(PREPARE_CODES.get(error.code, error.code), error.message) from None
 
@@ -143,8 +136,7 @@ class PreparedInsert(Insert):
         marks = parser.listed(lambda: parser.expect("?"))
         if len(marks) > len(columns) and columns is table.columns:
             mismatch = (0x263F, "Illegal number of columns")
-        if len(marks) != len(columns):
-            raise TDengineError(*mismatch)
+        refuse(len(marks) != len(columns), *mismatch)
 
     def parse_rows(self, parser):
         self.parse_values(parser, self.columns, self.table, SYNTAX_ERROR)
@@ -167,22 +159,19 @@ class PreparedInsert(Insert):
         for name, tags, arrays in protocol.decode_bind(message[30:], self.tags, self.columns):
             if self.name is None:
                 name = name[1:-1] if re.fullmatch("`.+`", name or "") else (name or "").rpartition(".")[2].lower()
-                if not name or tags is None:
-                    raise TDengineError(0x022B, "Stmt table name not set")
+                refuse(not name or tags is None, 0x022B, "Stmt table name not set")
             found.append(self.checked(self.name or name, tags, arrays))
         self.bound += [each for each in found if len(each[2])]
 
     def execute(self):
         """Stores what is bound; returns the number of rows. A statement does not outlive a change of its table."""
-        if not self.bound:
-            raise TDengineError(0x022A, "Stmt API usage error")
+        refuse(not self.bound, 0x022A, "Stmt API usage error")
         with self.storage.lock:
             database = self.storage.databases.get(self.table.database.name)
             current = database and database.tables.get(self.table.name)
             if current is not self.table and current and current.tags and self.table.tags:
                 raise TDengineError(0x0115, "Ref is not there")
-            if current is not self.table or self.table.columns is not self.known_columns:
-                raise TDengineError(*SYNTAX_ERROR)
+            refuse(current is not self.table or self.table.columns is not self.known_columns, *SYNTAX_ERROR)
             return self.storage.write([self.take()])
 
 
@@ -194,8 +183,7 @@ def parse_literal(parser, column, precision):
     if value is None:
         sign = parser.next().value if parser.is_next("-") or parser.is_next("+") else ""
         kind, value = parser.token.kind, sign + parser.token.value
-        if kind not in ("int", "float") and (sign or kind not in ("text", "bool")):
-            raise parser.refused()
+        parser.refuse(kind not in ("int", "float") and (sign or kind not in ("text", "bool")))
         parser.next()
     try:
         return converted(kind, value, column.type, precision)

@@ -9,7 +9,7 @@ import struct
 import numpy as np
 import pyarrow as pa
 
-from .errors import FAILED, TDengineError
+from .errors import FAILED, TDengineError, refuse
 from .types import BOOL, BY_NUMBER
 
 FETCH, FETCH_RAW_DATA = 7, 8  # action numbers at offset 16 of a binary request
@@ -18,8 +18,7 @@ ACTIONS = {6: "binary_query", FETCH: "fetch", 9: "stmt2_bind"}
 
 def request(message):
     """(action, args) of a binary request."""
-    if len(message) < 24:
-        raise TDengineError(FAILED, "message length is too short")
+    refuse(len(message) < 24, FAILED, "message length is too short")
     req_id, target, number = struct.unpack_from("<QQQ", message)
     action = ACTIONS.get(number, "")
     return action, {"req_id": req_id, "stmt_id" if action == "stmt2_bind" else "id": target, "message": message}
@@ -28,8 +27,7 @@ def request(message):
 def query_text(message):
     """The SQL of a QUERY request."""
     length = int.from_bytes(message[26:30], "little")
-    if not 0 < length <= len(message) - 30:
-        raise TDengineError(FAILED, "message length is too short")
+    refuse(not 0 < length <= len(message) - 30, FAILED, "message length is too short")
     return message[30 : 30 + length].decode(errors="surrogateescape")
 
 
@@ -61,8 +59,7 @@ def decode_bind(part, tags, columns):
     total, count, tag_count, column_count, *starts = struct.unpack_from("<Iiii3I", part)
     if total != len(part) or not 0 < count < total or not starts[2]:
         raise ValueError
-    if starts[1] and tag_count != len(tags) or column_count != len(columns):
-        raise TDengineError(FAILED, "stmt column count not match")
+    refuse(starts[1] and tag_count != len(tags) or column_count != len(columns), FAILED, "stmt column count not match")
     found = [sections(part, start, f"<{count}{kind}") for start, kind in zip(starts, "HII", strict=True)]
     for name, tag_section, section in zip(*(each or [None] * count for each in found), strict=True):
         tag_arrays = list(vectors(tag_section, tags, 1)) if tag_section else None
@@ -88,8 +85,7 @@ def vectors(section, columns, rows=None):
         if not 12 + count < total <= len(section) - at:
             raise ValueError
         rows = count if rows is None else rows
-        if count != rows:
-            raise TDengineError(0x0200, "row number in each bind param should be the same")
+        refuse(count != rows, 0x0200, "row number in each bind param should be the same")
         yield decode_vector(section[at : at + total], BY_NUMBER[number], count, column.type)
         at += total
 

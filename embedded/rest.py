@@ -11,7 +11,7 @@ import numpy as np
 import tornado.web
 
 from .connection import check_user
-from .errors import TDengineError, as_tdengine_error
+from .errors import as_tdengine_error, refuse
 from .select import Result
 from .session import Session
 from .types import FLOAT, PRECISIONS, TIMESTAMP, VARBINARY
@@ -66,11 +66,9 @@ class RestHandler(tornado.web.RequestHandler):
             user, password = base64.b64decode(text, validate=True).decode().split(":", 1)
         except ValueError:
             kind = ""
-        if kind != "Basic":
-            raise TDengineError(NO_AUTHORIZATION, "invalid basic Authorization")
+        refuse(kind != "Basic", NO_AUTHORIZATION, "invalid basic Authorization")
         sql = self.request.body.decode(errors="surrogateescape").strip()
-        if not sql:
-            raise TDengineError(NO_SQL, "no sql input")
+        refuse(not sql, NO_SQL, "no sql input")
         check_user(self.users, user, password)
         session = Session(self.storage, database if database in self.storage.databases else None)
         answer = answer_to(session.execute(sql))

@@ -6,7 +6,7 @@ import duckdb
 
 from . import blocks
 from .catalog import TBNAME, named
-from .errors import STAND_IN, SYNTAX, TDengineError
+from .errors import STAND_IN, SYNTAX, TDengineError, refuse
 from .sql import NANOSECONDS, lower_outside_quotes, nanoseconds
 from .storage import blob
 from .types import BIGINT, BOOL, BY_DUCK, PRECISIONS, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
@@ -78,8 +78,7 @@ class Select:
             self.where += f" AND ({self.expression().stored})"
         if parser.accept("interval"):
             (width,) = parser.listed(lambda: nanoseconds(parser.expect_kind("duration")) // self.units)
-            if not 0 < width <= NANOSECONDS["d"] // self.units:
-                raise parser.refused(parser.tokens[0])
+            parser.refuse(not 0 < width <= NANOSECONDS["d"] // self.units, parser.tokens[0])
             self.window = f"c0 - ((c0 % {width}) + {width}) % {width}"  # before 1970 as well
             return
         if parser.accept("order", "by"):
@@ -117,8 +116,7 @@ class Select:
             token = parser.token
             if token.kind == "end":
                 break
-            if depth > DEEPEST or len(parts) > LONGEST:
-                raise parser.refused(parser.tokens[0])
+            parser.refuse(depth > DEEPEST or len(parts) > LONGEST, parser.tokens[0])
             if token.kind == "sign" and token.value not in "+-":
                 parts.append(parser.one_of(*SIGNS))
                 depth += {"(": 1, ")": -1}.get(token.value, 0)
@@ -127,8 +125,7 @@ class Select:
             else:
                 value = self.value()
                 parts.append(f"({value.stored})")  # two values in a row are no SQL of DuckDB's, then
-        if not parts or parts[-1] in SIGNS and parts[-1] != ")":
-            raise parser.refused()
+        parser.refuse(not parts or parts[-1] in SIGNS and parts[-1] != ")")
         name = lower_outside_quotes(parser.sql[start : parser.tokens[parser.at - 1].end])
         if len(parts) == 1 and value:
             return value._replace(name=value.name or name)
@@ -163,15 +160,13 @@ class Select:
         if name == "cast":
             parser.expect("as")
             source, target = CASTS[parser.one_of(*CASTS)]
-            if column.type is not source:
-                raise TDengineError(0x2802, "Invalid parameter data type : cast")
+            refuse(column.type is not source, 0x2802, "Invalid parameter data type : cast")
             parser.expect(")")
             return column._replace(name="", type=target)
         parser.expect(")")
         if name == "sum" and not (column.type and column.type.dtype and column.type not in (BOOL, TIMESTAMP)):
             raise TDengineError(0x2802, "Invalid parameter data type : sum")
-        if not self.found:
-            raise parser.refused()
+        parser.refuse(not self.found)
         self.functions.add(name)
         return Column("", None, stored=f"{name}({column.stored})")
 
@@ -206,6 +201,5 @@ def run_system(databases, parser):
         text = parser.expect_kind("text")
         rows = [row for row in rows if row.get(column) == text]
     parser.expect_kind("end")
-    if any(wanted not in row for row in rows):
-        raise TDengineError(0x2602, f"Invalid column name: {wanted}")
+    refuse(any(wanted not in row for row in rows), 0x2602, f"Invalid column name: {wanted}")
     return Result([Column(wanted, VARCHAR, 192)], [[row[wanted].encode() for row in rows]])

@@ -7,7 +7,7 @@ import tornado.web
 
 from . import protocol
 from .connection import Connection, check_user
-from .errors import FAILED, STAND_IN, TDengineError
+from .errors import FAILED, STAND_IN, TDengineError, refuse
 from .insert import PreparedInsert
 from .rest import RestHandler
 from .select import Result
@@ -31,12 +31,10 @@ class Statements(Connection):
         self.result_ids, self.statement_ids = itertools.count(1), itertools.count(1)
 
     def check(self, action):
-        if self.session is None and action not in ("version", "conn"):
-            raise TDengineError(FAILED, "server not connected")
+        refuse(self.session is None and action not in ("version", "conn"), FAILED, "server not connected")
 
     async def do_conn(self, args):
-        if self.session is not None:
-            raise TDengineError(FAILED, "duplicate connections")
+        refuse(self.session is not None, FAILED, "duplicate connections")
         check_user(self.users, args.get("user"), args.get("password"))
         if args.get("tz") not in (None, "", "UTC", "Etc/UTC"):
             raise TDengineError(FAILED, f"invalid timezone: this {STAND_IN} knows UTC only")
@@ -56,8 +54,7 @@ class Statements(Connection):
 
     async def do_fetch(self, args):
         result = self.results.get(args["id"])
-        if result is None:
-            raise TDengineError(FAILED, "result is nil")
+        refuse(result is None, FAILED, "result is nil")
         block = await asyncio.to_thread(result.next_block)
         if block is None:
             self.results.pop(args["id"], None)
@@ -72,8 +69,7 @@ class Statements(Connection):
         return {"stmt_id": number}
 
     async def do_stmt2_prepare(self, args):
-        if args.get("stmt_id") not in self.statements:
-            raise TDengineError(FAILED, "stmt2 is nil")
+        refuse(args.get("stmt_id") not in self.statements, FAILED, "stmt2 is nil")
         insert = await asyncio.to_thread(PreparedInsert, self.session, str(args.get("sql")))
         self.statements[args["stmt_id"]] = insert
         fields = insert.fields()

@@ -5,7 +5,7 @@ CREATE, DROP, ALTER, USE, DESCRIBE, SHOW and DELETE are here: functions that sta
 
 from . import insert, select
 from .catalog import Database, named
-from .errors import NO_TABLE, SYNTAX, TDengineError
+from .errors import NO_TABLE, SYNTAX, TDengineError, refuse
 from .select import Result, Select
 from .sql import Parser, nanoseconds
 from .types import BY_NAME, DECIMAL, DECIMAL64, INT, JSON, PRECISIONS, TIMESTAMP, VARCHAR, Column
@@ -37,15 +37,13 @@ class Session:
     def database_of(self, name):
         """The Database of a (database or None, table)."""
         database = name[0] or self.database
-        if database is None:
-            raise TDengineError(0x2616, "Database not specified")
+        refuse(database is None, 0x2616, "Database not specified")
         return self.storage.database(database)
 
     def find(self, name):
         """The Found of a (database or None, table)."""
         found = self.database_of(name).get(name[1])
-        if found is None:
-            raise TDengineError(*NO_TABLE)
+        refuse(found is None, *NO_TABLE)
         return found
 
 
@@ -69,8 +67,7 @@ def create_table(session, name, parser, is_stable):
         tags = parser.listed(lambda: parse_column(parser)._replace(note="TAG"))
     parser.expect_kind("end")
     check_columns(columns, tags or [])
-    if database.get(name[1]):
-        raise TDengineError(0x0603, "Table already exists")
+    refuse(database.get(name[1]), 0x0603, "Table already exists")
     session.storage.create_table(database, name[1], columns, tags)
 
 
@@ -81,8 +78,7 @@ def parse_column(parser):
         length = 4095
     elif type and type.dtype is None:
         length, scale = (*parser.listed(lambda: int(parser.expect_kind("int"))), 0)[:2]
-    if type is None or length > LONGEST.get(type.name, 65517) or scale > length:
-        raise parser.refused(token)
+    parser.refuse(type is None or length > LONGEST.get(type.name, 65517) or scale > length, token)
     if type.name == "DECIMAL":
         type = DECIMAL64 if length <= 18 else DECIMAL
     is_key = parser.accept("primary", "key") or parser.accept("composite", "key")
@@ -90,10 +86,8 @@ def parse_column(parser):
 
 
 def check_columns(columns, tags):
-    if columns[0].type is not TIMESTAMP:
-        raise TDengineError(0x2641, "First column must be timestamp")
-    if len(columns) < 2:
-        raise TDengineError(0x263F, "Illegal number of columns")
+    refuse(columns[0].type is not TIMESTAMP, 0x2641, "First column must be timestamp")
+    refuse(len(columns) < 2, 0x263F, "Illegal number of columns")
     if len({column.name for column in (*columns, *tags)}) < len(columns) + len(tags):
         raise TDengineError(0x263C, "Duplicated column names")
     keys = [column for column in columns if column.note]
@@ -107,15 +101,14 @@ def create_database(storage, name, parser):
     precision, keep_ms = 0, KEEP_MS
     while parser.token.kind != "end":
         option, token = parser.one_of("precision", "keep", *WITHOUT_EFFECT), parser.next()
-        if option == "precision" and token.value in PRECISIONS:
+        is_right = token.value in PRECISIONS if option == "precision" else token.kind in ("int", "duration")
+        parser.refuse(not is_right, token)
+        if option == "precision":
             precision = PRECISIONS.index(token.value)
-        elif option == "precision" or token.kind not in ("int", "duration"):
-            raise parser.refused(token)
         elif option == "keep":
             duration = token.value if token.kind == "duration" else f"{token.value}d"
             keep_ms = min(nanoseconds(duration) // 10**6, 2**53)
-    if name in storage.databases or name == "information_schema":
-        raise TDengineError(0x0381, "Database already exists")
+    refuse(name in storage.databases or name == "information_schema", 0x0381, "Database already exists")
     with storage.transaction(changes_catalog=True):
         storage.databases[name] = Database(name, precision, keep_ms)
 
@@ -132,8 +125,7 @@ def drop(session, parser):
         storage.drop(storage.database(name[1]))
     else:
         found = session.database_of(name).get(name[1])
-        if what == "stable" and not (found and found.is_stable):
-            raise TDengineError(0x0362, "STable not exist")
+        refuse(what == "stable" and not (found and found.is_stable), 0x0362, "STable not exist")
         if session.find(name).is_stable:
             storage.topics.refuse_change([found.table])
         storage.drop(found.table.database, name[1])
@@ -153,8 +145,7 @@ def alter(session, parser):
         change = f"DROP COLUMN {column.stored}"
         session.storage.topics.refuse_change([table])
     parser.expect_kind("end")
-    if is_subtable or len(columns) == len(table.columns):
-        raise parser.refused(parser.tokens[0])
+    parser.refuse(is_subtable or len(columns) == len(table.columns), parser.tokens[0])
     check_columns(columns, table.tags or [])
     with session.storage.transaction(changes_catalog=True) as execute:
         execute(f"ALTER TABLE t{table.id} {change}")
@@ -170,10 +161,8 @@ def use(session, parser):
 def delete(session, parser):
     select = Select(session, parser)
     parser.expect_kind("end")
-    if select.used - {"c0", "now"}:
-        raise TDengineError(0x2654, "Only the time can be a condition of DELETE")
-    if not select.found or select.window or select.order or select.limit:
-        raise parser.refused(parser.tokens[0])
+    refuse(select.used - {"c0", "now"}, 0x2654, "Only the time can be a condition of DELETE")
+    parser.refuse(not select.found or select.window or select.order or select.limit, parser.tokens[0])
     with session.storage.transaction() as execute:
         return execute(f"DELETE FROM t{select.found.table.id} WHERE {select.where}").fetchone()[0]
 

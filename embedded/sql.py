@@ -4,7 +4,7 @@ import pathlib
 import re
 import typing
 
-from .errors import STAND_IN, SYNTAX, TDengineError
+from .errors import STAND_IN, SYNTAX, TDengineError, refuse
 
 TOKEN = re.compile(
     r"""(?:\s+|--[^\n]*|/\*.*?\*/)*+(?:
@@ -75,8 +75,7 @@ class Parser:
     """One statement's tokens and where we are in them."""
 
     def __init__(self, sql):
-        if len(sql) > LONGEST_SQL:
-            raise TDengineError(0x0217, f"SQL statement too long: {LONGEST_SQL} characters at most ({STAND_IN})")
+        refuse(len(sql) > LONGEST_SQL, 0x0217, f"SQL statement too long: {LONGEST_SQL} characters at most ({STAND_IN})")
         self.sql, self.tokens, self.at = sql, tokenize(sql), 0
         self.tolerated = ()  # codes of errors that are none, after IF [NOT] EXISTS
 
@@ -84,13 +83,13 @@ class Parser:
     def token(self):
         return self.tokens[self.at]
 
-    def refused(self, token=None):
-        """The error for what TDengine or this stand-in does not know, at this token."""
-        token = token or self.token
-        if token.kind == "end":
-            return TDengineError(0x2601, "Incomplete SQL statement")
-        near = lower_outside_quotes(self.sql[token.start : token.start + 200])
-        return TDengineError(SYNTAX, f'syntax error near "{near}": not in the SQL of this stand-in for TDengine')
+    def refuse(self, when=True, token=None):
+        """The error for what TDengine or this stand-in does not know, at this token, if that holds."""
+        if when:
+            token = token or self.token
+            refuse(token.kind == "end", 0x2601, "Incomplete SQL statement")
+            near = lower_outside_quotes(self.sql[token.start : token.start + 200])
+            raise TDengineError(SYNTAX, f'syntax error near "{near}": not in the SQL of this stand-in for TDengine')
 
     def next(self):
         token = self.token
@@ -111,23 +110,19 @@ class Parser:
         return found
 
     def expect(self, *values):
-        if not self.accept(*values):
-            raise self.refused()
+        self.refuse(not self.accept(*values))
 
     def expect_kind(self, kind):
-        if self.token.kind != kind:
-            raise self.refused()
+        self.refuse(self.token.kind != kind)
         return self.next().value
 
     def one_of(self, *words):
         """The next word or sign, which must be one of these."""
-        if self.token.kind not in ("word", "sign") or self.token.value not in words:
-            raise self.refused()
+        self.refuse(self.token.kind not in ("word", "sign") or self.token.value not in words)
         return self.next().value
 
     def name(self):
-        if self.token.kind != "quoted" and (self.token.kind != "word" or self.token.value in RESERVED):
-            raise self.refused()
+        self.refuse(self.token.kind != "quoted" and (self.token.kind != "word" or self.token.value in RESERVED))
         return self.next().value
 
     def table_name(self):
@@ -139,8 +134,7 @@ class Parser:
         """element, element, ..."""
         elements = [element()]
         while self.accept(","):
-            if len(elements) == MOST_LISTED:
-                raise self.refused(self.tokens[0])
+            self.refuse(len(elements) == MOST_LISTED, self.tokens[0])
             elements.append(element())
         return elements
 
@@ -161,6 +155,5 @@ class Parser:
         while self.is_next("+") or self.is_next("-"):
             sign = 1 if self.next().value == "+" else -1
             moment += sign * nanoseconds(self.expect_kind("duration"))
-        if abs(moment) >= 2**63:
-            raise TDengineError(0x060B, "Timestamp data out of range")
+        refuse(abs(moment) >= 2**63, 0x060B, "Timestamp data out of range")
         return moment

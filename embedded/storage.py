@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from . import catalog
 from .catalog import TBNAME, Table
-from .errors import TDengineError
+from .errors import TDengineError, refuse
 from .types import UNITS_PER_S
 
 FILE = "stand-in-3.duckdb"  # another name with another layout
@@ -55,8 +55,7 @@ class Storage:
             return self.opened
 
     def database(self, name):
-        if name not in self.databases:
-            raise TDengineError(0x0388, "Database not exist")
+        refuse(name not in self.databases, 0x0388, "Database not exist")
         return self.databases[name]
 
     def cursor(self):
@@ -134,8 +133,7 @@ class Rows(typing.NamedTuple):
             if batch[key.stored].null_count:
                 raise TDengineError(0x0200, f"Primary {'key' if key.note else 'timestamp'} column should not be null")
         first, last = pc.min_max(batch["c0"]).as_py().values()
-        if first < oldest or last > LATEST[table.database.precision]:
-            raise TDengineError(0x060B, "Timestamp data out of range")
+        refuse(first < oldest or last > LATEST[table.database.precision], 0x060B, "Timestamp data out of range")
         if time.monotonic() > table.expires_at:
             execute(f"DELETE FROM {name} WHERE c0 < {oldest}")
             table.expires_at = time.monotonic() + EXPIRES_S

@@ -10,7 +10,7 @@ import contextlib
 
 from . import blocks, protocol
 from .connection import Connection, check_user
-from .errors import FAILED, STAND_IN, TDengineError, as_tdengine_error
+from .errors import FAILED, STAND_IN, TDengineError, as_tdengine_error, refuse
 from .select import Select
 from .session import Session
 from .sql import Parser
@@ -34,8 +34,7 @@ class Topic:
         self.text = parser.sql[start : parser.token.start]
         if not select.found or select.functions or select.window or select.order or select.limit:
             raise TDengineError(0x2639, "Invalid topic query")
-        if "now" in select.used:  # which would be the time of each insert
-            raise parser.refused(parser.tokens[0])
+        parser.refuse("now" in select.used, parser.tokens[0])  # which would be the time of each insert
         self.table = select.found.table
         self.log, self.begin, self.end, self.bytes = {}, 0, 0, 0
         self.committed, self.consumers = {}, {}
@@ -67,18 +66,15 @@ class Topics:
     def create(self, session, name, parser):
         """The parser stands behind the name."""
         parser.expect("as")
-        if name in self.topics:
-            raise TDengineError(0x03E0, "Topic already exists")
+        refuse(name in self.topics, 0x03E0, "Topic already exists")
         topic = Topic(session, name, parser)
         with self.storage.transaction() as execute:
             execute("INSERT OR REPLACE INTO topics VALUES (?, ?, ?)", [name, session.database, topic.text])
         self.topics[name] = topic
 
     def drop(self, name):
-        if name not in self.topics:
-            raise TDengineError(0x03E1, "Topic not exist")
-        if self.topics[name].consumers:
-            raise TDengineError(0x03EB, "Topic subscribed cannot be dropped")
+        refuse(name not in self.topics, 0x03E1, "Topic not exist")
+        refuse(self.topics[name].consumers, 0x03EB, "Topic subscribed cannot be dropped")
         with self.storage.transaction() as execute:
             execute("DELETE FROM topics WHERE name = ?", [name])
         del self.topics[name]
@@ -121,16 +117,14 @@ class Consumer(Connection):
             raise TDengineError(FAILED, "tmq not init")
 
     async def do_subscribe(self, args):
-        if self.topic:
-            raise TDengineError(FAILED, "tmq should have unsubscribed first")
+        refuse(self.topic, FAILED, "tmq should have unsubscribed first")
         check_user(self.users, args.get("user"), args.get("password"))
         names = args.get("topics") or [""]
         if len(names) > 1 or args.get("offset_rest") not in (None, "earliest", "latest"):
             raise TDengineError(FAILED, f"earliest or latest of one topic at once in this {STAND_IN}")
         topics, name = self.storage.topics.topics, str(names[0])
         name = name if name in topics else name.lower()
-        if name not in topics:
-            raise TDengineError(0x03E1, "Topic not exist")
+        refuse(name not in topics, 0x03E1, "Topic not exist")
         self.topic, self.group = topics[name], str(args.get("group_id"))
         first = self.topic.begin if args.get("offset_rest") == "earliest" else self.topic.end
         self.offset = self.topic.committed.get(self.group, first)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .errors import TDengineError
+from .errors import refuse
 
 PRECISIONS = ("ms", "us", "ns")
 UNITS_PER_S = (10**3, 10**6, 10**9)  # by precision
@@ -96,5 +96,4 @@ class Column(typing.NamedTuple):
         if self.type.width or array.null_count == len(array):
             return
         lengths = pc.utf8_length(array) if self.type is NCHAR else pc.binary_length(array)
-        if pc.max(lengths).as_py() > self.length:
-            raise TDengineError(0x2653, f"Value too long for column/tag: {self.name}")
+        refuse(pc.max(lengths).as_py() > self.length, 0x2653, f"Value too long for column/tag: {self.name}")
