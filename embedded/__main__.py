@@ -18,19 +18,7 @@ from .errors import STAND_IN
 from .server import make_app
 from .storage import Storage
 
-DEFAULT_FOLDER = pathlib.Path(__file__).resolve().parent.parent / ".data"
-
-
-def parse_arguments():
-    parser = Parser(__doc__)
-    parser.prog = "python -m embedded"
-    add = parser.add_argument
-    add("--port", type=whole_number(0, 65535), default=6041, help="0: a free one (default: 6041)")
-    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    add("--data", type=pathlib.Path, default=DEFAULT_FOLDER, metavar="FOLDER", help="default: .data beside the scripts")
-    add("--user", default="root", help="the one user (default: root)")
-    add("--password-file", type=pathlib.Path, metavar="FILE", help="holds the user's password (default: taosdata)")
-    return parser.parse_args()
+FOLDER = pathlib.Path(__file__).resolve().parent.parent / ".data"
 
 
 @contextlib.contextmanager
@@ -57,7 +45,15 @@ async def serve(sockets, app, note):
 def main():
     while os.open(os.devnull, os.O_RDWR) < 3:  # closed standard streams; what opens in their place would be written to
         pass
-    args, password = parse_arguments(), "taosdata"
+    parser = Parser(__doc__)
+    parser.prog = "python -m embedded"
+    add = parser.add_argument
+    add("--port", type=whole_number(0, 65535), default=6041, help="0: a free one (default: 6041)")
+    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    add("--data", type=pathlib.Path, default=FOLDER, metavar="FOLDER", help="default: .data beside the scripts")
+    add("--user", default="root", help="the one user (default: root)")
+    add("--password-file", type=pathlib.Path, metavar="FILE", help="holds the user's password (default: taosdata)")
+    args, password = parser.parse_args(), "taosdata"
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
     if args.password_file:

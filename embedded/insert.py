@@ -27,10 +27,12 @@ LARGEST = {FLOAT: float(np.finfo(np.float32).max), DOUBLE: sys.float_info.max}
 class Insert:
     """INTO table [USING stable [(tags)] TAGS (..)] [(columns)] VALUES, of one table, with the rows that follow."""
 
+    is_prepared = False
+
     def __init__(self, session, parser):
         """The parser stands behind INTO."""
         self.storage, self.bound, self.tags = session.storage, [], []
-        name = self.parse_name(parser)
+        name = (None, None) if self.is_prepared and parser.accept("?") else parser.table_name()
         found = session.database_of(name).get(name[1]) if name[1] else None
         if parser.accept("using"):
             stable = session.find(parser.table_name())
@@ -51,9 +53,6 @@ class Insert:
         refuse(not has_key, 0x0200, "Primary timestamp column should not be null")
         parser.expect("values")
         self.parse_rows(parser)
-
-    def parse_name(self, parser):
-        return parser.table_name()
 
     def parse_values(self, parser, columns, table, mismatch):
         """( value, .. ), one for each column; mismatch: the error of another number."""
@@ -104,18 +103,18 @@ class Insert:
 
 def insert(session, parser):
     """The rows of all tables are stored, or none. Behind the word INSERT."""
-    try:
-        parser.expect("into")
-        inserts = [Insert(session, parser).take()]
-        while parser.token.kind != "end":
-            inserts.append(Insert(session, parser).take())
-        return session.storage.write(inserts)
-    except TDengineError as error:
-        raise TDengineError(CODES.get(error.code, error.code), error.message) from None
+    parser.codes = CODES
+    parser.expect("into")
+    inserts = [Insert(session, parser).take()]
+    while parser.token.kind != "end":
+        inserts.append(Insert(session, parser).take())
+    return session.storage.write(inserts)
 
 
 class PreparedInsert(Insert):
     """INSERT INTO {table | ? USING stable TAGS (?, ..)} [(columns)] VALUES (?, ..)."""
+
+    is_prepared = True
 
     def __init__(self, session, text):
         """TDengineError when it cannot be prepared."""
@@ -127,9 +126,6 @@ class PreparedInsert(Insert):
             parser.refuse(self.name and self.tags, parser.tokens[0])
         except TDengineError as error:
             raise TDengineError(PREPARE_CODES.get(error.code, error.code), error.message) from None
-
-    def parse_name(self, parser):
-        return (None, None) if parser.accept("?") else parser.table_name()
 
     def parse_values(self, parser, columns, table, mismatch):
         """( ?, .. )"""

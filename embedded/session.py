@@ -10,7 +10,8 @@ from .select import Result, Select
 from .sql import Parser, nanoseconds
 from .types import BY_NAME, DECIMAL, DECIMAL64, INT, JSON, PRECISIONS, TIMESTAMP, VARCHAR, Column
 
-THERE, MISSING = (0x0381, 0x0603, 0x03E0), (0x0388, 0x2603, 0x0362, 0x03E1)  # a database, a table, a topic
+THERE = dict.fromkeys((0x0381, 0x0603, 0x03E0))  # a database, a table, a topic
+MISSING = dict.fromkeys((0x0388, 0x2603, 0x0362, 0x03E1))
 KEEP_MS = 3650 * 86_400_000
 WITHOUT_EFFECT = ("buffer", "vgroups", "replica", "wal_level", "wal_retention_period", "pages", "cachesize", "duration")
 LONGEST = {"NCHAR": 16379, "DECIMAL": 38}  # other types: 65517
@@ -30,9 +31,10 @@ class Session:
             try:
                 return WRITING[word](self, parser) or 0
             except TDengineError as error:
-                if error.code in parser.tolerated:  # there is nothing to do
-                    return 0
-                raise
+                error.code = parser.codes.get(error.code, error.code)
+                if error.code:
+                    raise
+                return 0
 
     def database_of(self, name):
         """The Database of a (database or None, table)."""
@@ -49,7 +51,7 @@ class Session:
 
 def create(session, parser):
     what = parser.one_of("database", "table", "stable", "topic")
-    parser.tolerated = THERE if parser.accept("if", "not", "exists") else ()
+    parser.codes = THERE if parser.accept("if", "not", "exists") else {}
     name = parser.table_name()
     if what == "database":
         create_database(session.storage, name[1], parser)
@@ -115,7 +117,7 @@ def create_database(storage, name, parser):
 
 def drop(session, parser):
     what, storage = parser.one_of("database", "table", "stable", "topic"), session.storage
-    parser.tolerated = MISSING if parser.accept("if", "exists") else ()
+    parser.codes = MISSING if parser.accept("if", "exists") else {}
     name = parser.table_name()
     parser.expect_kind("end")
     if what == "topic":

@@ -39,21 +39,18 @@ class Token(typing.NamedTuple):
 
 def tokenize(sql):
     """The tokens of the first statement; the last one is an end or a bad token."""
-    tokens = []
     for match in TOKEN.finditer(sql):
         kind = match.lastgroup
-        start, end = match.span(kind)
-        value = sql[start:end]
+        value, span = match[kind], match.span(kind)
         if kind == "word":
             value = value.lower()
         elif kind == "text":
             value = unquote(value)
         elif kind == "quoted" and not value.isprintable():  # no UTF-8, or a control character
             kind = "bad"
-        tokens.append(Token(kind, value, start, end))
+        yield Token(kind, value, *span)
         if kind in ("end", "bad"):
-            return tokens
-    raise AssertionError("the end is a token")
+            return
 
 
 def unquote(text):
@@ -76,8 +73,8 @@ class Parser:
 
     def __init__(self, sql):
         refuse(len(sql) > LONGEST_SQL, 0x0217, f"SQL statement too long: {LONGEST_SQL} characters at most ({STAND_IN})")
-        self.sql, self.tokens, self.at = sql, tokenize(sql), 0
-        self.tolerated = ()  # codes of errors that are none, after IF [NOT] EXISTS
+        self.sql, self.tokens, self.at = sql, list(tokenize(sql)), 0
+        self.codes = {}  # of errors: those to replace by others, or by None where it is no error, as after IF EXISTS
 
     @property
     def token(self):
@@ -150,8 +147,7 @@ class Parser:
         if not (self.is_next("now") or self.is_next("today")):
             return None
         moment = now if self.next().value == "now" else now - now % NANOSECONDS["d"]
-        if self.accept("("):
-            self.expect(")")
+        self.accept("(", ")")
         while self.is_next("+") or self.is_next("-"):
             sign = 1 if self.next().value == "+" else -1
             moment += sign * nanoseconds(self.expect_kind("duration"))

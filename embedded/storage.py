@@ -83,13 +83,14 @@ class Storage:
                 raise
 
     def create_table(self, database, name, columns, tags):
+        columns = [column._replace(stored=f"c{k}") for k, column in enumerate(columns)]
+        tags = tags and [tag._replace(stored=f"g{k}") for k, tag in enumerate(tags)]
+        stored = {"t": columns} if tags is None else {"t": [TBNAME, *columns], "s": [TBNAME, *tags]}
         with self.transaction(changes_catalog=True) as execute:
-            columns = [column._replace(stored=f"c{k}") for k, column in enumerate(columns)]
-            tags = tags and [tag._replace(stored=f"g{k}") for k, tag in enumerate(tags)]
             table = database.tables[name] = Table(time.time_ns(), database, name, columns, tags)
-            execute(f"CREATE TABLE t{table.id} ({declared(columns if tags is None else [TBNAME, *columns])})")
-            if tags is not None:
-                execute(f"CREATE TABLE s{table.id} ({declared([TBNAME, *tags])}, PRIMARY KEY (n))")
+            for letter, listed in stored.items():
+                declared = ", ".join(f"{column.stored} {column.duck}" for column in listed)
+                execute(f"CREATE TABLE {letter}{table.id} ({declared})")
 
     def drop(self, database, name=None):
         """Drops a table or subtable, or the whole database."""
@@ -128,12 +129,14 @@ class Rows(typing.NamedTuple):
 
     def write(self, execute):
         """Stores them; returns their number. Only rows not newer than all others are looked up."""
-        table, batch, name, oldest = self.table, self.batch, f"t{self.table.id}", oldest_kept(self.table.database)
+        table, batch, name, database = self.table, self.batch, f"t{self.table.id}", self.table.database
+        units_per_s = UNITS_PER_S[database.precision]
+        oldest = time.time_ns() // (10**9 // units_per_s) - database.keep_ms * units_per_s // 1000
         for key in table.keys:
             if batch[key.stored].null_count:
                 raise TDengineError(0x0200, f"Primary {'key' if key.note else 'timestamp'} column should not be null")
         first, last = pc.min_max(batch["c0"]).as_py().values()
-        refuse(first < oldest or last > LATEST[table.database.precision], 0x060B, "Timestamp data out of range")
+        refuse(first < oldest or last > LATEST[database.precision], 0x060B, "Timestamp data out of range")
         if time.monotonic() > table.expires_at:
             execute(f"DELETE FROM {name} WHERE c0 < {oldest}")
             table.expires_at = time.monotonic() + EXPIRES_S
@@ -147,24 +150,13 @@ class Rows(typing.NamedTuple):
                 " WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME"
             )
         for batch in self.subtables.values():
-            execute(f"INSERT OR IGNORE INTO s{table.id} BY NAME {table.select(batch)}")
+            execute(f"INSERT INTO s{table.id} BY NAME {table.select(batch)} WHERE n NOT IN (SELECT n FROM s{table.id})")
         return len(self.batch)
-
-
-def declared(columns):
-    """Columns as DuckDB's CREATE TABLE names them."""
-    return ", ".join(f"{column.stored} {column.duck}" for column in columns)
 
 
 def key_names(table):
     """The stored names of what tells two rows apart."""
     return ["n"] * (table.tags is not None) + [key.stored for key in table.keys]
-
-
-def oldest_kept(database):
-    """The oldest timestamp that the database's KEEP lets in."""
-    units = UNITS_PER_S[database.precision]
-    return time.time_ns() // (10**9 // units) - database.keep_ms * units // 1000
 
 
 def blob(text):

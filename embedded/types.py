@@ -70,14 +70,11 @@ class Column(typing.NamedTuple):
 
     @property
     def duck(self):
-        return self.declared(self.type.duck)
-
-    def declared(self, name):
-        return f"DECIMAL({self.length}, {self.scale})" if self.is_decimal else name
+        return f"DECIMAL({self.length}, {self.scale})" if self.is_decimal else self.type.duck
 
     def described(self):
         """Its name, type and length, as DESCRIBE gives them."""
-        return self.name, self.declared(self.type.name), self.type.width or self.length
+        return self.name, self.duck if self.is_decimal else self.type.name, self.type.width or self.length
 
     def fields(self):
         """Its name, type's number, length, precision and scale, as the reply to a query gives them."""
