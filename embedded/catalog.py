@@ -24,8 +24,8 @@ class Table:
 
     @property
     def keys(self):
-        """The columns whose values make a row: the time, and the composite key if there is one."""
-        return [self.columns[0], *(column for column in self.columns[1:2] if column.note)]
+        """The stored names of what tells rows apart: the subtable, the time, the composite key if there is one."""
+        return ["n"] * (self.tags is not None) + ["c0"] + [column.stored for column in self.columns[1:2] if column.note]
 
     @property
     def source(self):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import time
 
 import numpy as np
@@ -12,7 +11,7 @@ from . import protocol
 from .catalog import named
 from .errors import NO_TABLE, SYNTAX, UNPARSABLE, TDengineError, refuse
 from .sql import Parser
-from .storage import Rows, key_names
+from .storage import Rows
 from .types import DOUBLE, FLOAT, JSON, NCHAR, PRECISIONS, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
 
 SYNTAX_ERROR = (UNPARSABLE, "Syntax error in SQL")
@@ -21,7 +20,6 @@ CODES = {SYNTAX: UNPARSABLE, 0x2601: UNPARSABLE, 0x2616: 0x0200}  # of INSERT, w
 PREPARE_CODES = CODES | {0x2603: 0x022B}
 
 DATE = re.compile(r"(19[7-9]|20\d)\d-\d\d-\d\d([ T]\d\d:\d\d:\d\d(\.\d{1,9})?)?Z?")
-LARGEST = {FLOAT: float(np.finfo(np.float32).max), DOUBLE: sys.float_info.max}
 
 
 class Insert:
@@ -49,8 +47,8 @@ class Insert:
         self.columns = self.known_columns = self.table.columns
         if parser.is_next("("):
             self.columns = [named(self.table.columns, name) for name in parser.listed(parser.name)]
-        has_key = all(key in self.columns for key in self.table.keys)
-        refuse(not has_key, 0x0200, "Primary timestamp column should not be null")
+        keys_missing = {*self.table.keys} - {"n", *(column.stored for column in self.columns)}
+        refuse(keys_missing, 0x0200, "Primary timestamp column should not be null")
         parser.expect("values")
         self.parse_rows(parser)
 
@@ -65,12 +63,11 @@ class Insert:
 
     def parse_rows(self, parser):
         """Within one statement a NULL does not replace an earlier value of the same row."""
-        rows, keys = {}, [self.columns.index(key) for key in self.table.keys]
+        rows, keys = {}, [at for at, column in enumerate(self.columns) if column.stored in self.table.keys]
         while parser.is_next("(") or not rows:
             values = self.parse_values(parser, self.columns, self.table, SYNTAX_ERROR)
             parser.accept(",")
             key = tuple(values[at] for at in keys)
-            refuse(None in key, UNPARSABLE, "syntax error (Primary timestamp column should not be null)")
             earlier = rows.get(key, values)
             rows[key] = [old if value is None else value for value, old in zip(values, earlier, strict=True)]
         tags = [pa.array([value]) for value in self.given] if self.tags else None
@@ -94,10 +91,12 @@ class Insert:
                 if not found and name not in new:
                     new[name] = pa.table([[name.encode()], *tags], ["n", *(tag.stored for tag in self.tags)])
             parts.append(rows)
-        batch = pa.concat_tables(parts, promote_options="default")
+        batch, keys = pa.concat_tables(parts, promote_options="default"), self.table.keys
+        has_null = any(batch[key].null_count for key in keys)
+        refuse(has_null, UNPARSABLE, "syntax error (Primary timestamp column should not be null)")
         if not (np.diff(batch["c0"]) > 0).all():
             numbered = batch.append_column("at", pa.array(range(len(batch))))
-            batch = batch.take(numbered.group_by(key_names(self.table)).aggregate([("at", "max")])["at_max"].sort())
+            batch = batch.take(numbered.group_by(keys).aggregate([("at", "max")])["at_max"].sort())
         return Rows(self.table, batch, new)
 
 
@@ -143,10 +142,10 @@ class PreparedInsert(Insert):
         kinds += [(tag, 2) for tag in self.tags] + [(column, 1) for column in self.columns]
         values = []
         for column, kind in kinds:
-            decimal = (column.length, column.scale) if column.is_decimal else (0, 0)
+            name, number, _, *decimal = column.fields()
             of_type = (self.table.database.precision, 0) if column.type is TIMESTAMP else decimal
             width = column.type.width if column.is_decimal else column.width
-            values.append((column.name, column.type.number, *of_type, width, kind))
+            values.append((name, number, *of_type, width, kind))
         return [dict(zip(FIELDS, field, strict=True)) for field in values]
 
     def bind(self, message):
@@ -184,8 +183,7 @@ def parse_literal(parser, column, precision):
     try:
         return converted(kind, value, column.type, precision)
     except (ValueError, RecursionError):
-        near = str(value)[:64].encode(errors="replace").decode()
-        message = f"syntax error near '{near}' (invalid {column.type.name.lower()} data)"
+        message = f"syntax error near {str(value)[:64]!a} (invalid {column.type.name.lower()} data)"
         raise TDengineError(UNPARSABLE, message) from None
 
 
@@ -199,7 +197,7 @@ def converted(kind, value, type, precision):
     if type is TIMESTAMP and kind == "text" and DATE.fullmatch(value):  # UTC, cut to the precision
         return int(np.datetime64(value.removesuffix("Z"), PRECISIONS[precision]).astype(np.int64))
     if type.width and type is not TIMESTAMP and kind in ("int", "float", "bool"):
-        if type in LARGEST and not abs(float(value)) <= LARGEST[type]:
+        if type in (FLOAT, DOUBLE) and not abs(float(value)) <= float(np.finfo(type.dtype).max):
             raise ValueError
         return value
     if type.width or kind != "text":

@@ -88,8 +88,8 @@ class Statements(Connection):
 
     def statement(self, args):
         """The PreparedInsert."""
-        if not (statement := self.statements.get(args.get("stmt_id"))):
-            raise TDengineError(FAILED, "stmt2 is nil")
+        statement = self.statements.get(args.get("stmt_id"))
+        refuse(statement is None, FAILED, "stmt2 is nil")
         return statement
 
 

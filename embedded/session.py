@@ -143,7 +143,7 @@ def alter(session, parser):
         change = f"ADD COLUMN {stored} {columns[-1].duck}"
     else:
         column = named(table.columns, parser.name())
-        columns = [each for each in table.columns if each != column or column in table.keys]
+        columns = [each for each in table.columns if each != column or column.stored in table.keys]
         change = f"DROP COLUMN {column.stored}"
         session.storage.topics.refuse_change([table])
     parser.expect_kind("end")

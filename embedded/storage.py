@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from . import catalog
 from .catalog import TBNAME, Table
-from .errors import TDengineError, refuse
+from .errors import refuse
 from .types import UNITS_PER_S
 
 FILE = "stand-in-3.duckdb"  # another name with another layout
@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS catalog AS SELECT '[]' AS databases;
 CREATE TABLE IF NOT EXISTS topics (name VARCHAR PRIMARY KEY, database VARCHAR, text VARCHAR);
 """
 LATEST = (31556995200000, 31556995200000000, 9214646400000000000)  # by precision; the first two are the year 2970
+UPSERT = "WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME"
 EXPIRES_S = 60  # rows older than KEEP are deleted that often
 
 
@@ -132,9 +133,6 @@ class Rows(typing.NamedTuple):
         table, batch, name, database = self.table, self.batch, f"t{self.table.id}", self.table.database
         units_per_s = UNITS_PER_S[database.precision]
         oldest = time.time_ns() // (10**9 // units_per_s) - database.keep_ms * units_per_s // 1000
-        for key in table.keys:
-            if batch[key.stored].null_count:
-                raise TDengineError(0x0200, f"Primary {'key' if key.note else 'timestamp'} column should not be null")
         first, last = pc.min_max(batch["c0"]).as_py().values()
         refuse(first < oldest or last > LATEST[database.precision], 0x060B, "Timestamp data out of range")
         if time.monotonic() > table.expires_at:
@@ -144,19 +142,11 @@ class Rows(typing.NamedTuple):
         if execute(f"SELECT count(*) FROM {name} WHERE c0 >= {first}").fetchone() == (0,):
             execute(f"INSERT INTO {name} BY NAME {source}")
         else:
-            match = " AND ".join(f"t.{key} = b.{key}" for key in key_names(table))
-            execute(
-                f"MERGE INTO {name} t USING ({source}) b ON t.c0 BETWEEN {first} AND {last} AND {match}"
-                " WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME"
-            )
+            match = " AND ".join(f"t.{key} = b.{key}" for key in table.keys)
+            execute(f"MERGE INTO {name} t USING ({source}) b ON t.c0 BETWEEN {first} AND {last} AND {match} {UPSERT}")
         for batch in self.subtables.values():
             execute(f"INSERT INTO s{table.id} BY NAME {table.select(batch)} WHERE n NOT IN (SELECT n FROM s{table.id})")
         return len(self.batch)
-
-
-def key_names(table):
-    """The stored names of what tells two rows apart."""
-    return ["n"] * (table.tags is not None) + [key.stored for key in table.keys]
 
 
 def blob(text):
