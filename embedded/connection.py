@@ -21,8 +21,8 @@ def parse_request(message):
     """(action, args) of a request as JSON; any error otherwise."""
     request = json.loads(message)
     action, args = request["action"], request.get("args") or {}
-    if not isinstance(action, str) or not isinstance(args, dict) or type(args.get("req_id", 0)) is not int:
-        raise ValueError("no request")
+    is_right = isinstance(action, str) and isinstance(args, dict) and type(args.get("req_id", 0)) is int
+    refuse(not is_right, FAILED, "unmarshal request error")
     return action, args
 
 
@@ -36,9 +36,8 @@ class Connection(tornado.websocket.WebSocketHandler):
         action, args, error, fields = "", {}, None, {}
         try:  # whatever goes wrong, the client waits for a reply
             action, args = (protocol.request if isinstance(message, bytes) else parse_request)(message)
-            if action not in self.ACTIONS:
-                fields = {action: []}  # the client hangs when the reply to a request for positions has no list
-                raise TDengineError(FAILED, f"{action} is not in this {STAND_IN}")
+            fields = {} if action in self.ACTIONS else {action: []}  # without a list of positions the client hangs
+            refuse(fields, FAILED, f"{action} is not in this {STAND_IN}")
             self.check(action)
             fields = await getattr(self, "do_" + action)(args)
         except Exception as failure:

@@ -36,7 +36,7 @@ def reply_head(req_id, action, target, code=0, text=b""):
 
 
 def error_reply(req_id, action, target, error):
-    """Of FETCH or FETCH_RAW_DATA."""
+    """To FETCH or FETCH_RAW_DATA."""
     return reply_head(req_id, action, target, error.code, error.message.encode(errors="replace")) + b"\1"
 
 
@@ -52,10 +52,7 @@ def raw_data_reply(req_id, message_id, message):
 
 
 def decode_bind(part, tags, columns):
-    """(table name or None, its tags or None, arrays) for each table of a STMT2_BIND request, behind its head.
-
-    tags, columns: Columns of its `?`. Where its lengths do not fit: struct.error, ValueError, KeyError or IndexError.
-    """
+    """(table name or None, its tags or None, arrays) of each table in a STMT2_BIND; tags, columns: of its `?`."""
     total, count, tag_count, column_count, *starts = struct.unpack_from("<Iiii3I", part)
     if total != len(part) or not 0 < count < total or not starts[2]:
         raise ValueError
@@ -70,8 +67,8 @@ def sections(part, start, lengths):
     """The pieces behind these lengths, as struct unpacks them, one behind the other; none when start is 0."""
     if not start:
         return []
-    lengths_at, at = start, start + struct.calcsize(lengths)
-    ends = list(itertools.accumulate(struct.unpack_from(lengths, part, lengths_at), initial=at))
+    at = start + struct.calcsize(lengths)
+    ends = list(itertools.accumulate(struct.unpack_from(lengths, part, start), initial=at))
     if ends[-1] > len(part):
         raise ValueError
     return [part[start:end] for start, end in itertools.pairwise(ends)]

@@ -26,7 +26,7 @@ class Session:
         parser = Parser(text)
         word = parser.one_of(*READING, *WRITING)
         if word in READING:
-            return READING[word](self, parser)
+            return READING[word](self, parser) or 0
         with self.storage.lock:  # what it finds is still there when it writes
             try:
                 return WRITING[word](self, parser) or 0
@@ -58,19 +58,14 @@ def create(session, parser):
     elif what == "topic":
         session.storage.topics.create(session, name[1], parser)
     else:
-        create_table(session, name, parser, what == "stable")
-
-
-def create_table(session, name, parser, is_stable):
-    database, tags = session.database_of(name), None
-    columns = parser.listed(lambda: parse_column(parser))
-    if is_stable or parser.is_next("tags"):
-        parser.expect("tags")
-        tags = parser.listed(lambda: parse_column(parser)._replace(note="TAG"))
-    parser.expect_kind("end")
-    check_columns(columns, tags or [])
-    refuse(database.get(name[1]), 0x0603, "Table already exists")
-    session.storage.create_table(database, name[1], columns, tags)
+        database, columns, tags = session.database_of(name), parser.listed(lambda: parse_column(parser)), None
+        if what == "stable" or parser.is_next("tags"):
+            parser.expect("tags")
+            tags = parser.listed(lambda: parse_column(parser)._replace(note="TAG"))
+        parser.expect_kind("end")
+        check_columns(columns, tags or [])
+        refuse(database.get(name[1]), 0x0603, "Table already exists")
+        session.storage.create_table(database, name[1], columns, tags)
 
 
 def parse_column(parser):
@@ -108,8 +103,7 @@ def create_database(storage, name, parser):
         if option == "precision":
             precision = PRECISIONS.index(token.value)
         elif option == "keep":
-            duration = token.value if token.kind == "duration" else f"{token.value}d"
-            keep_ms = min(nanoseconds(duration) // 10**6, 2**53)
+            keep_ms = min(nanoseconds(token.value + "d" * (token.kind == "int")) // 10**6, 2**53)
     refuse(name in storage.databases or name == "information_schema", 0x0381, "Database already exists")
     with storage.transaction(changes_catalog=True):
         storage.databases[name] = Database(name, precision, keep_ms)
@@ -157,7 +151,6 @@ def alter(session, parser):
 def use(session, parser):
     session.database = session.storage.database(parser.name()).name
     parser.expect_kind("end")
-    return 0
 
 
 def delete(session, parser):

@@ -98,8 +98,8 @@ class Storage:
         found = database.get(name)
         with self.transaction(changes_catalog=True) as execute:
             if found and found.is_subtable:
-                for letter in "ts":
-                    execute(f"DELETE FROM {letter}{found.table.id} WHERE n = {blob(name)}")
+                at = f"{found.table.id} WHERE n = {blob(name)}"
+                execute(f"DELETE FROM t{at}; DELETE FROM s{at}")
                 found.table.subtables.remove(name)
                 return
             for table in [found.table] if found else list(database.tables.values()):
@@ -119,10 +119,7 @@ class Storage:
 
 
 class Rows(typing.NamedTuple):
-    """Rows for one table, as an Arrow table whose columns are named as DuckDB's, no two of one key.
-
-    subtables: new ones, {name: an Arrow table of their tags}.
-    """
+    """Rows for one table, no two of one key, with DuckDB's names of columns; subtables: new ones, {name: its tags}."""
 
     table: Table
     batch: pa.Table
