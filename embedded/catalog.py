@@ -4,7 +4,7 @@ import dataclasses
 import json
 import typing
 
-from .errors import TDengineError
+from .errors import refuse
 from .types import BY_NUMBER, VARCHAR, Column
 
 TBNAME = Column("tbname", VARCHAR, 270, stored="n")
@@ -62,10 +62,9 @@ class Database:
 
 def named(columns, name):
     """The column of that name; TDengineError when there is none."""
-    for column in columns:
-        if column.name == name:
-            return column
-    raise TDengineError(0x2602, f"Invalid column name: {name}")
+    found = [column for column in columns if column.name == name]
+    refuse(not found, 0x2602, f"Invalid column name: {name}")
+    return found[0]
 
 
 def to_json(databases):

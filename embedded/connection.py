@@ -33,7 +33,7 @@ class Connection(tornado.websocket.WebSocketHandler):
         self.storage, self.users = storage, users
 
     async def on_message(self, message):
-        action, args, error, fields = "", {}, None, {}
+        action, args, error, fields = "", {}, TDengineError(0, ""), {}
         try:  # whatever goes wrong, the client waits for a reply
             action, args = (protocol.request if isinstance(message, bytes) else parse_request)(message)
             fields = {} if action in self.ACTIONS else {action: []}  # without a list of positions the client hangs
@@ -44,12 +44,11 @@ class Connection(tornado.websocket.WebSocketHandler):
             error = as_tdengine_error(failure)
         if fields is None:
             return
-        if error and action == "fetch" and isinstance(message, bytes):
+        if error.code and action == "fetch" and isinstance(message, bytes):
             fields = protocol.error_reply(args["req_id"], protocol.FETCH, args["id"], error)
         elif not isinstance(fields, bytes):
-            code, text = (error.code, error.message) if error else (0, "")
-            head = {"code": code, "message": text, "action": action, "req_id": args.get("req_id", 0), "timing": 0}
-            head |= {"stmt_id": args["stmt_id"]} if "stmt_id" in args else {}
+            head = {"code": error.code, "message": error.message, "action": action, "req_id": args.get("req_id", 0)}
+            head |= {"timing": 0} | ({"stmt_id": args["stmt_id"]} if "stmt_id" in args else {})
             fields = json.dumps(head | fields, separators=(",", ":"))
         with contextlib.suppress(tornado.websocket.WebSocketClosedError):
             await self.write_message(fields, binary=isinstance(fields, bytes))

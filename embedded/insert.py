@@ -18,7 +18,6 @@ SYNTAX_ERROR = (UNPARSABLE, "Syntax error in SQL")
 FIELDS = ("name", "field_type", "precision", "scale", "bytes", "bind_type")
 CODES = {SYNTAX: UNPARSABLE, 0x2601: UNPARSABLE, 0x2616: 0x0200}  # of INSERT, where other statements have the former
 PREPARE_CODES = CODES | {0x2603: 0x022B}
-
 DATE = re.compile(r"(19[7-9]|20\d)\d-\d\d-\d\d([ T]\d\d:\d\d:\d\d(\.\d{1,9})?)?Z?")
 
 

@@ -7,7 +7,7 @@ import tornado.web
 
 from . import protocol
 from .connection import Connection, check_user
-from .errors import FAILED, STAND_IN, TDengineError, refuse
+from .errors import FAILED, STAND_IN, refuse
 from .insert import PreparedInsert
 from .rest import RestHandler
 from .select import Result
@@ -36,8 +36,7 @@ class Statements(Connection):
     async def do_conn(self, args):
         refuse(self.session is not None, FAILED, "duplicate connections")
         check_user(self.users, args.get("user"), args.get("password"))
-        if args.get("tz") not in (None, "", "UTC", "Etc/UTC"):
-            raise TDengineError(FAILED, f"invalid timezone: this {STAND_IN} knows UTC only")
+        refuse(args.get("tz") not in (None, "", "UTC", "Etc/UTC"), FAILED, f"this {STAND_IN} knows UTC only")
         self.session = Session(self.storage, self.storage.database(args["db"]).name if args.get("db") else None)
         return {}
 

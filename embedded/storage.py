@@ -48,10 +48,10 @@ class Storage:
                 opened = duckdb.connect(str(self.folder / FILE), config=CONFIG)
                 opened.execute(FIRST)
                 self.databases = catalog.from_json(*opened.execute("SELECT * FROM catalog").fetchone())
-                for table in [each for database in self.databases.values() for each in database.tables.values()]:
-                    if table.tags is not None:
-                        names = opened.execute(f"SELECT n FROM s{table.id}").fetchall()
-                        table.subtables = {name.decode() for (name,) in names}
+                tables = [table for each in self.databases.values() for table in each.tables.values() if table.tags]
+                for table in tables:
+                    names = opened.execute(f"SELECT n FROM s{table.id}").fetchall()
+                    table.subtables = {name.decode() for (name,) in names}
                 self.opened = opened
             return self.opened
 
