@@ -18,19 +18,7 @@ from .errors import STAND_IN
 from .server import make_app
 from .storage import Storage
 
-DEFAULT_FOLDER = pathlib.Path(__file__).resolve().parent.parent / ".data"
-
-
-def parse_arguments():
-    parser = Parser(__doc__)
-    parser.prog = "python -m embedded"
-    add = parser.add_argument
-    add("--port", type=whole_number(0, 65535), default=6041, help="0: a free one (default: 6041)")
-    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    add("--data", type=pathlib.Path, default=DEFAULT_FOLDER, metavar="FOLDER", help="default: .data beside the scripts")
-    add("--user", default="root", help="the one user (default: root)")
-    add("--password-file", type=pathlib.Path, metavar="FILE", help="holds the user's password (default: taosdata)")
-    return parser.parse_args()
+FOLDER = pathlib.Path(__file__).resolve().parent.parent / ".data"
 
 
 @contextlib.contextmanager
@@ -47,18 +35,25 @@ async def serve(sockets, app, note):
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = tornado.httpserver.HTTPServer(app)
-    server.add_sockets(sockets)
+    tornado.httpserver.HTTPServer(app).add_sockets(sockets)
     with contextlib.suppress(OSError):  # what can't be written is not written; work goes on
         print(note, flush=True)
     await stop.wait()
-    server.stop()
+    os._exit(0)  # at once, also while a long query still runs; what was acknowledged is in the file
 
 
 def main():
     while os.open(os.devnull, os.O_RDWR) < 3:  # closed standard streams; what opens in their place would be written to
         pass
-    args, password = parse_arguments(), "taosdata"
+    parser = Parser(__doc__)
+    parser.prog = "python -m embedded"
+    add = parser.add_argument
+    add("--port", type=whole_number(0, 65535), default=6041, help="0: a free one (default: 6041)")
+    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    add("--data", type=pathlib.Path, default=FOLDER, metavar="FOLDER", help="default: .data beside the scripts")
+    add("--user", default="root", help="the one user (default: root)")
+    add("--password-file", type=pathlib.Path, metavar="FILE", help="holds the user's password (default: taosdata)")
+    args, password = parser.parse_args(), "taosdata"
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
     if args.password_file:
@@ -70,7 +65,6 @@ def main():
         storage = Storage(args.data)
     port, app = sockets[0].getsockname()[1], make_app(storage, {args.user: password})
     asyncio.run(serve(sockets, app, f"{STAND_IN} listening on ws://{args.host}:{port}, data in {args.data}"))
-    os._exit(0)  # at once, also while a long query still runs; what was acknowledged is in the file
 
 
 if __name__ == "__main__":

@@ -65,9 +65,7 @@ def encode_message_block(columns, values, precision):
     parts.append(varint(2 * len(columns)) + varint(0))
     for k, column in enumerate(columns, 1):
         name = column.name.encode() + b"\0"
-        parts.append(
-            bytes([column.type.number, 0]) + varint(2 * column.width) + varint(2 * k) + varint(len(name)) + name
-        )
+        parts += [bytes([column.type.number, 0]), varint(2 * column.width), varint(2 * k), varint(len(name)), name]
     return b"".join(parts)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import typing
 
-from .errors import TDengineError
+from .errors import refuse
 from .types import BY_NUMBER, VARCHAR, Column
 
 TBNAME = Column("tbname", VARCHAR, 270, stored="n")
@@ -14,19 +14,28 @@ TBNAME = Column("tbname", VARCHAR, 270, stored="n")
 class Table:
     """A plain table, or a supertable when tags is a list. `columns` is another list after a change of the table."""
 
-    id: int
+    id: int  # when it was made
     database: "Database"
     name: str
     columns: list
     tags: list | None
-    subtables: dict = dataclasses.field(default_factory=dict)  # name: its tags' values
-    newest: int | None = None  # no row is newer than this; None: not known yet
+    subtables: set = dataclasses.field(default_factory=set)  # their names
     expires_at: float = 0.0  # when rows older than KEEP are deleted next
 
     @property
     def keys(self):
-        """The columns whose values make a row: the time, and the composite key if there is one."""
-        return [self.columns[0], *(column for column in self.columns[1:2] if column.note)]
+        """The stored names of what tells rows apart: the subtable, the time, the composite key if there is one."""
+        return ["n"] * (self.tags is not None) + ["c0"] + [column.stored for column in self.columns[1:2] if column.note]
+
+    @property
+    def source(self):
+        """Its rows, in DuckDB's SQL."""
+        return f"t{self.id}" if self.tags is None else f"t{self.id} JOIN s{self.id} USING (n)"
+
+    def select(self, batch):
+        """DuckDB's SELECT that gives the columns of an Arrow table named `batch` this table's types."""
+        columns = [each for each in (TBNAME, *(self.tags or ()), *self.columns) if each.stored in batch.column_names]
+        return f"SELECT {', '.join(f'{each.stored}::{each.duck} AS {each.stored}' for each in columns)} FROM batch"
 
 
 class Found(typing.NamedTuple):
@@ -34,10 +43,7 @@ class Found(typing.NamedTuple):
 
     table: Table
     is_subtable: bool
-
-    @property
-    def is_stable(self):
-        return self.table.tags is not None and not self.is_subtable
+    is_stable: bool
 
 
 @dataclasses.dataclass(eq=False)
@@ -50,36 +56,30 @@ class Database:
     def get(self, name):
         """The Found of a name, or None."""
         if name in self.tables:
-            return Found(self.tables[name], False)
-        return next((Found(table, True) for table in self.tables.values() if name in table.subtables), None)
+            return Found(self.tables[name], False, self.tables[name].tags is not None)
+        return next((Found(table, True, False) for table in self.tables.values() if name in table.subtables), None)
 
 
 def named(columns, name):
     """The column of that name; TDengineError when there is none."""
-    for column in columns:
-        if column.name == name:
-            return column
-    raise TDengineError(0x2602, f"Invalid column name: {name}")
+    found = [column for column in columns if column.name == name]
+    refuse(not found, 0x2602, f"Invalid column name: {name}")
+    return found[0]
 
 
 def to_json(databases):
     found = []
     for each in databases.values():
-        tables = [(t.id, t.name, t.columns, t.tags, list(t.subtables.items())) for t in each.tables.values()]
+        tables = [(t.id, t.name, t.columns, t.tags) for t in each.tables.values()]
         found.append((each.name, each.precision, each.keep_ms, tables))
-    # of a type the number will do
-    return json.dumps(found, default=lambda value: value.decode("latin-1") if isinstance(value, bytes) else None)
+    return json.dumps(found, default=lambda _: None)  # of a type the number will do
 
 
 def from_json(text):
     databases = {}
     for *values, tables in json.loads(text):
         database = databases[values[0]] = Database(*values)
-        for number, name, *lists, subtables in tables:
+        for number, name, *lists in tables:
             columns, tags = (listed and [Column(c[0], BY_NUMBER[c[1][0]], *c[2:]) for c in listed] for listed in lists)
-            table = database.tables[name] = Table(number, database, name, columns, tags)
-            for subtable, given in subtables:
-                is_bytes = [isinstance(v, str) and tag.type.duck == "BLOB" for v, tag in zip(given, tags, strict=True)]
-                values = [v.encode("latin-1") if bytes else v for v, bytes in zip(given, is_bytes, strict=True)]
-                table.subtables[subtable] = values
+            database.tables[name] = Table(number, database, name, columns, tags)
     return databases

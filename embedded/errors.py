@@ -21,6 +21,12 @@ class TDengineError(Exception):
         self.code, self.message = code, message
 
 
+def refuse(when, code, message):
+    """The TDengineError, if that holds."""
+    if when:
+        raise TDengineError(code, message)
+
+
 def as_tdengine_error(error):
     """A failure inside as a reply has it: one to write with TDengine's code, anything else with taosAdapter's own."""
     global logged_at

@@ -2,142 +2,117 @@
 
 import json
 import re
-import sys
 import time
 
 import numpy as np
+import pyarrow as pa
 
 from . import protocol
-from .catalog import TBNAME, named
-from .errors import NO_TABLE, STAND_IN, SYNTAX, UNPARSABLE, TDengineError
+from .catalog import named
+from .errors import NO_TABLE, SYNTAX, UNPARSABLE, TDengineError, refuse
 from .sql import Parser
-from .storage import Rows, as_numpy
+from .storage import Rows
 from .types import DOUBLE, FLOAT, JSON, NCHAR, PRECISIONS, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
 
-TABLE_NAME = Column("tbname", VARCHAR, 269)
 SYNTAX_ERROR = (UNPARSABLE, "Syntax error in SQL")
 FIELDS = ("name", "field_type", "precision", "scale", "bytes", "bind_type")
 CODES = {SYNTAX: UNPARSABLE, 0x2601: UNPARSABLE, 0x2616: 0x0200}  # of INSERT, where other statements have the former
 PREPARE_CODES = CODES | {0x2603: 0x022B}
-
-MARK = ("mark", "?")
-WORDS = {"true": ("bool", "true"), "false": ("bool", "false"), "null": ("null", None), "?": MARK}
 DATE = re.compile(r"(19[7-9]|20\d)\d-\d\d-\d\d([ T]\d\d:\d\d:\d\d(\.\d{1,9})?)?Z?")
-LARGEST = {FLOAT: float(np.finfo(np.float32).max), DOUBLE: sys.float_info.max}
 
 
 class Insert:
-    """INTO {table | ?} [USING stable [(tags)] TAGS (..)] [(columns)] VALUES, of one table, with what is bound to it."""
+    """INTO table [USING stable [(tags)] TAGS (..)] [(columns)] VALUES, of one table, with the rows that follow."""
+
+    is_prepared = False
 
     def __init__(self, session, parser):
         """The parser stands behind INTO."""
-        self.storage, self.pending = session.storage, []
-        name = (None, None) if parser.accept("?") else parser.table_name()
+        self.storage, self.bound, self.tags = session.storage, [], []
+        name = (None, None) if self.is_prepared and parser.accept("?") else parser.table_name()
         found = session.database_of(name).get(name[1]) if name[1] else None
-        self.is_using, self.tags, self.tag_literals = parser.accept("using"), [], []
-        if self.is_using:
+        if parser.accept("using"):
             stable = session.find(parser.table_name())
-            if not stable.is_stable:
-                raise parser.refused()
-            self.parse_tags(stable.table.tags, parser)
-            found = found or stable
-        elif found is None:
-            raise TDengineError(*NO_TABLE)
-        elif found.is_stable:
-            raise TDengineError(*SYNTAX_ERROR)
+            parser.refuse(not stable.is_stable)
+            tags = stable.table.tags
+            names = parser.listed(parser.name) if parser.is_next("(") else [tag.name for tag in tags]
+            self.tags, found = [named(tags, name) for name in names], found or stable
+            parser.expect("tags")
+            self.given = self.parse_values(parser, self.tags, stable.table, (0x260D, "Tags number not matched"))
+        else:
+            refuse(found is None, *NO_TABLE)
+            refuse(found.is_stable, *SYNTAX_ERROR)
         self.name, self.table = name[1], found.table
         self.columns = self.known_columns = self.table.columns
         if parser.is_next("("):
             self.columns = [named(self.table.columns, name) for name in parser.listed(parser.name)]
-        if self.table.columns[0] not in self.columns:
-            raise TDengineError(0x0200, "Primary timestamp column should not be null")
+        keys_missing = {*self.table.keys} - {"n", *(column.stored for column in self.columns)}
+        refuse(keys_missing, 0x0200, "Primary timestamp column should not be null")
         parser.expect("values")
+        self.parse_rows(parser)
 
-    def parse_tags(self, tags, parser):
-        names = parser.listed(parser.name) if parser.is_next("(") else [tag.name for tag in tags]
-        self.tags = [named(tags, name) for name in names]
-        parser.expect("tags")
-        self.tag_literals = parser.listed(lambda: parse_literal(parser))
-        if len(self.tag_literals) != len(self.tags):
-            raise TDengineError(0x260D, "Tags number not matched")
+    def parse_values(self, parser, columns, table, mismatch):
+        """( value, .. ), one for each column; mismatch: the error of another number."""
+        values = []
+        for column in columns:
+            refuse(not parser.accept("," if values else "("), *mismatch)
+            values.append(parse_literal(parser, column, table.database.precision))
+        refuse(not parser.accept(")"), *mismatch)
+        return values
 
-    def checked(self, name, tags, arrays):
-        """What is bound of one table, as it is kept until it is stored; name and tags when the SQL has ? for them."""
-        if self.name is None:
-            name = name[1:-1] if re.fullmatch("`.+`", name or "") else (name or "").rpartition(".")[2].lower()
-            if not name or tags is None:
-                raise TDengineError(0x022B, "Stmt table name not set")
-        for column, values in zip(self.columns, arrays, strict=True):
-            column.check_lengths(values)
-        for tag, value in zip(self.tags if tags else (), tags or (), strict=True):
-            tag.check_lengths([value])
-        return self.name or name, tags, arrays
-
-    def bind_literals(self, parser):
-        """Binds the rows that follow; within one statement a NULL does not replace an earlier value of the same row."""
-        rows, precision = {}, self.table.database.precision
-        keys = [self.columns.index(key) for key in self.table.keys if key in self.columns]
+    def parse_rows(self, parser):
+        """Within one statement a NULL does not replace an earlier value of the same row."""
+        rows, keys = {}, [at for at, column in enumerate(self.columns) if column.stored in self.table.keys]
         while parser.is_next("(") or not rows:
-            found = parser.listed(lambda: parse_literal(parser))
+            values = self.parse_values(parser, self.columns, self.table, SYNTAX_ERROR)
             parser.accept(",")
-            if len(found) != len(self.columns):
-                raise TDengineError(*SYNTAX_ERROR)
-            values = [convert(v, column, precision) for v, column in zip(found, self.columns, strict=True)]
             key = tuple(values[at] for at in keys)
-            if None in key:
-                raise TDengineError(UNPARSABLE, "syntax error (Primary timestamp column should not be null)")
             earlier = rows.get(key, values)
             rows[key] = [old if value is None else value for value, old in zip(values, earlier, strict=True)]
-        arrays = [list(values) for values in zip(*rows.values(), strict=True)]
-        arrays[keys[0]] = np.array(arrays[keys[0]], np.int64)
-        self.pending = [self.checked(None, None, arrays)]
+        tags = [pa.array([value]) for value in self.given] if self.tags else None
+        self.bound = [self.checked(self.name, tags, [pa.array(values) for values in zip(*rows.values(), strict=True)])]
+
+    def checked(self, name, tags, arrays):
+        """(name, tags, rows) of one table as they are kept until they are stored, whose values fit."""
+        for columns, values in ((self.columns, arrays), (self.tags if tags else (), tags or ())):
+            for column, array in zip(columns, values, strict=True):
+                column.check_lengths(array)
+        return name, tags, pa.table(arrays, [column.stored for column in self.columns])
 
     def take(self):
-        """Rows of what is bound."""
-        pending, self.pending, new = self.pending, [], {}
-        columns, arrays = (
-            list(self.columns),
-            [join([arrays[k] for *_, arrays in pending]) for k in range(len(self.columns))],
-        )
-        if self.table.tags is not None:
-            of_tables = [(name.encode(), *self.tag_values(name, tags, new)) for name, tags, _ in pending]
-            counts = [len(arrays[0]) for *_, arrays in pending]
-            columns += [TBNAME, *self.table.tags]
-            arrays += [np.repeat(as_numpy(list(values)), counts) for values in zip(*of_tables, strict=True)]
-        return Rows(self.table, columns, arrays, new)
-
-    def tag_values(self, name, values, new):
-        """The tags of the subtable of that name; those bound or in the SQL when it is a new one."""
-        found = self.table.database.get(name)
-        if found and (found.table is not self.table or not found.is_subtable):
-            raise TDengineError(*SYNTAX_ERROR)
-        if found is None and name not in new:
-            if values is None:
-                pairs = zip(self.tag_literals, self.tags, strict=True)
-                values = [convert(each, tag, self.table.database.precision) for each, tag in pairs]
-            given = dict(zip((tag.stored for tag in self.tags), values, strict=True))
-            new[name] = [given.get(tag.stored) for tag in self.table.tags]
-        return new.get(name) or self.table.subtables[name]
+        """Rows of what is bound, of those with one key the last one."""
+        bound, self.bound, parts, new = self.bound, [], [], {}
+        for name, tags, rows in bound:
+            if self.table.tags is not None:
+                rows = rows.append_column("n", pa.repeat(name.encode(), len(rows)))
+                found = self.table.database.get(name)
+                refuse(found and (found.table is not self.table or not found.is_subtable), *SYNTAX_ERROR)
+                if not found and name not in new:
+                    new[name] = pa.table([[name.encode()], *tags], ["n", *(tag.stored for tag in self.tags)])
+            parts.append(rows)
+        batch, keys = pa.concat_tables(parts, promote_options="default"), self.table.keys
+        has_null = any(batch[key].null_count for key in keys)
+        refuse(has_null, UNPARSABLE, "syntax error (Primary timestamp column should not be null)")
+        if not (np.diff(batch["c0"]) > 0).all():
+            numbered = batch.append_column("at", pa.array(range(len(batch))))
+            batch = batch.take(numbered.group_by(keys).aggregate([("at", "max")])["at_max"].sort())
+        return Rows(self.table, batch, new)
 
 
 def insert(session, parser):
     """The rows of all tables are stored, or none. Behind the word INSERT."""
-    try:
-        parser.expect("into")
-        inserts = []
-        while parser.token.kind != "end" or not inserts:
-            target = Insert(session, parser)
-            if target.name is None:
-                raise parser.refused(parser.tokens[0])
-            target.bind_literals(parser)
-            inserts.append(target.take())
-        return session.storage.write(inserts)
-    except TDengineError as error:
-        raise TDengineError(CODES.get(error.code, error.code), error.message) from None
+    parser.codes = CODES
+    parser.expect("into")
+    inserts = [Insert(session, parser).take()]
+    while parser.token.kind != "end":
+        inserts.append(Insert(session, parser).take())
+    return session.storage.write(inserts)
 
 
 class PreparedInsert(Insert):
     """INSERT INTO {table | ? USING stable TAGS (?, ..)} [(columns)] VALUES (?, ..)."""
+
+    is_prepared = True
 
     def __init__(self, session, text):
         """TDengineError when it cannot be prepared."""
@@ -145,100 +120,86 @@ class PreparedInsert(Insert):
             parser = Parser(text)
             parser.expect("insert", "into")
             super().__init__(session, parser)
-            marks = parser.listed(lambda: parse_literal(parser))
             parser.expect_kind("end")
+            parser.refuse(self.name and self.tags, parser.tokens[0])
         except TDengineError as error:
             raise TDengineError(PREPARE_CODES.get(error.code, error.code), error.message) from None
-        if (self.name is None) != self.is_using or {*marks, *self.tag_literals} != {MARK}:
-            message = f"Invalid operation: this {STAND_IN} prepares `?` with USING, and nothing but `?`"
-            raise TDengineError(0x0200, message)
-        if len(marks) != len(self.columns):
-            too_many = len(marks) > len(self.columns) and self.columns is self.known_columns
-            raise TDengineError(*((0x263F, "Illegal number of columns") if too_many else SYNTAX_ERROR))
+
+    def parse_values(self, parser, columns, table, mismatch):
+        """( ?, .. )"""
+        marks = parser.listed(lambda: parser.expect("?"))
+        if len(marks) > len(columns) and columns is table.columns:
+            mismatch = (0x263F, "Illegal number of columns")
+        refuse(len(marks) != len(columns), *mismatch)
+
+    def parse_rows(self, parser):
+        self.parse_values(parser, self.columns, self.table, SYNTAX_ERROR)
 
     def fields(self):
         """What stmt2_prepare answers about every ?: table name 4, tags 2, columns 1."""
-        kinds = [(TABLE_NAME, 4)] * (self.name is None) + [(column, 2) for column in self.tags]
-        values, precision = [], self.table.database.precision
-        for column, kind in (*kinds, *((column, 1) for column in self.columns)):
-            decimal = (column.length, column.scale) if column.is_decimal else (0, 0)
-            of_type = (precision, 0) if column.type is TIMESTAMP else decimal
+        kinds = [(Column("tbname", VARCHAR, 269), 4)] * (self.name is None)
+        kinds += [(tag, 2) for tag in self.tags] + [(column, 1) for column in self.columns]
+        values = []
+        for column, kind in kinds:
+            name, number, _, *decimal = column.fields()
+            of_type = (self.table.database.precision, 0) if column.type is TIMESTAMP else decimal
             width = column.type.width if column.is_decimal else column.width
-            values.append((column.name, column.type.number, *of_type, width, kind))
+            values.append((name, number, *of_type, width, kind))
         return [dict(zip(FIELDS, field, strict=True)) for field in values]
 
     def bind(self, message):
         """Keeps what a STMT2_BIND request binds, all of it or nothing."""
-        found = [self.checked(*table) for table in protocol.decode_bind(message, self.tags, self.columns)]
-        self.pending += [table for table in found if len(table[2][0])]
+        found = []
+        for name, tags, arrays in protocol.decode_bind(message[30:], self.tags, self.columns):
+            if self.name is None:
+                name = name[1:-1] if re.fullmatch("`.+`", name or "") else (name or "").rpartition(".")[2].lower()
+                refuse(not name or tags is None, 0x022B, "Stmt table name not set")
+            found.append(self.checked(self.name or name, tags, arrays))
+        self.bound += [each for each in found if len(each[2])]
 
     def execute(self):
         """Stores what is bound; returns the number of rows. A statement does not outlive a change of its table."""
-        if not self.pending:
-            raise TDengineError(0x022A, "Stmt API usage error")
+        refuse(not self.bound, 0x022A, "Stmt API usage error")
         with self.storage.lock:
             database = self.storage.databases.get(self.table.database.name)
             current = database and database.tables.get(self.table.name)
             if current is not self.table and current and current.tags and self.table.tags:
                 raise TDengineError(0x0115, "Ref is not there")
-            if current is not self.table or self.table.columns is not self.known_columns:
-                raise TDengineError(*SYNTAX_ERROR)
+            refuse(current is not self.table or self.table.columns is not self.known_columns, *SYNTAX_ERROR)
             return self.storage.write([self.take()])
 
 
-def join(arrays):
-    """The parts of one column, one after the other."""
-    if isinstance(arrays[0], list):
-        return [value for array in arrays for value in array]
-    return np.ma.concatenate(arrays) if any(map(np.ma.isMaskedArray, arrays)) else np.concatenate(arrays)
-
-
-def parse_literal(parser):
-    """The next value: (kind, text) with the kinds int, float, text, bool, now (nanoseconds), null, or MARK."""
-    kind, value, *_ = parser.token
-    if kind not in ("int", "float", "text"):
-        moment = parser.time(time.time_ns())
-        if moment is not None:
-            return "now", moment
-        if not (parser.is_next("-") or parser.is_next("+")):
-            return WORDS[parser.one_of(*WORDS)]
-        sign = parser.next().value
-        kind, value = parser.token.kind, sign + parser.token.value
-        if kind not in ("int", "float"):
-            raise parser.refused()
-    parser.next()
-    return kind, value
-
-
-def convert(literal, column, precision):
-    """The value for a column, as text for all that DuckDB is to convert. TDengineError when it is none for it."""
-    kind, value = literal
-    if kind == "null":
+def parse_literal(parser, column, precision):
+    """The next value, as text if DuckDB is to convert it. TDengineError when it is none for the column."""
+    if parser.accept("null"):
         return None
+    kind, value = "now", parser.time(time.time_ns())
+    if value is None:
+        sign = parser.next().value if parser.is_next("-") or parser.is_next("+") else ""
+        kind, value = parser.token.kind, sign + parser.token.value
+        parser.refuse(kind not in ("int", "float") and (sign or kind not in ("text", "bool")))
+        parser.next()
     try:
-        found = converted(kind, value, column.type, precision)
+        return converted(kind, value, column.type, precision)
     except (ValueError, RecursionError):
-        near = str(value)[:64].encode(errors="replace").decode()
-        message = f"syntax error near '{near}' (invalid {column.type.name.lower()} data)"
+        message = f"syntax error near {str(value)[:64]!a} (invalid {column.type.name.lower()} data)"
         raise TDengineError(UNPARSABLE, message) from None
-    column.check_lengths([found])
-    return found
 
 
 def converted(kind, value, type, precision):
     """ValueError when the value is none for this type."""
-    if type is TIMESTAMP:
-        if kind == "now":
-            return value // (10**9 // UNITS_PER_S[precision])
-        found = timestamp(value, precision) if kind == "text" else int(value)
+    if type is TIMESTAMP and kind in ("int", "now"):
+        found = value // (10**9 // UNITS_PER_S[precision]) if kind == "now" else int(value)
         if not -(2**63) <= found < 2**63:
             raise ValueError
         return found
-    if type.width:
-        if kind not in ("int", "float", "bool") or type in LARGEST and not abs(float(value)) <= LARGEST[type]:
+    if type is TIMESTAMP and kind == "text" and DATE.fullmatch(value):  # UTC, cut to the precision
+        return int(np.datetime64(value.removesuffix("Z"), PRECISIONS[precision]).astype(np.int64))
+    if type.width and type is not TIMESTAMP and kind in ("int", "float", "bool"):
+        if type in (FLOAT, DOUBLE) and not abs(float(value)) <= float(np.finfo(type.dtype).max):
             raise ValueError
         return value
-    if kind != "text":
+    if type.width or kind != "text":
         raise ValueError
     if type is NCHAR:
         value.encode()  # an error: what is not UTF-8 in the SQL
@@ -248,11 +209,3 @@ def converted(kind, value, type, precision):
     if type is JSON:
         return json.dumps(json.loads(value), ensure_ascii=False, separators=(",", ":")).encode()
     return value.encode(errors="surrogateescape")
-
-
-def timestamp(text, precision):
-    """The timestamp that a date stands for, UTC, cut to the precision; ValueError when it is none."""
-    if not DATE.fullmatch(text):
-        raise ValueError
-    moment = np.datetime64(text.removesuffix("Z"), "ns")
-    return int(moment.astype(f"datetime64[{PRECISIONS[precision]}]").astype(np.int64))

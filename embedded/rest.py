@@ -11,24 +11,12 @@ import numpy as np
 import tornado.web
 
 from .connection import check_user
-from .errors import TDengineError, as_tdengine_error
+from .errors import as_tdengine_error, refuse
 from .select import Result
 from .session import Session
 from .types import FLOAT, PRECISIONS, TIMESTAMP, VARBINARY
 
 NO_AUTHORIZATION, NO_SQL = 0x1124, 0x1107
-
-
-def user_of(header):
-    """(user, password) in the header Authorization; TDengineError when there are none."""
-    kind, _, text = (header or "").strip().partition(" ")
-    try:
-        user, found, password = base64.b64decode(text.strip(), validate=True).decode().partition(":")
-    except ValueError:
-        found = ""
-    if kind != "Basic" or not found:
-        raise TDengineError(NO_AUTHORIZATION, "invalid basic Authorization")
-    return user, password
 
 
 def json_value(value, column, precision):
@@ -58,12 +46,12 @@ def answer_to(outcome):
 class RestHandler(tornado.web.RequestHandler):
     """POST /rest/sql or /rest/sql/DATABASE; without taosAdapter's parameters."""
 
-    def initialize(self, storage, pool, users):
-        self.storage, self.pool, self.users = storage, pool, users
+    def initialize(self, storage, users):
+        self.storage, self.users = storage, users
 
     async def post(self, database=None):
         try:
-            answer = await asyncio.get_running_loop().run_in_executor(self.pool, self.run, database)
+            answer = await asyncio.to_thread(self.run, database)
         except Exception as error:  # whatever it is, the client waits for an answer
             error = as_tdengine_error(error)
             self.set_status({NO_AUTHORIZATION: 401, NO_SQL: 400}.get(error.code, 200))
@@ -73,10 +61,14 @@ class RestHandler(tornado.web.RequestHandler):
 
     def run(self, database):
         """In a thread: the request carried out, and its answer as text."""
-        user, password = user_of(self.request.headers.get("Authorization"))
+        try:
+            kind, text = self.request.headers.get("Authorization", "").split()
+            user, password = base64.b64decode(text, validate=True).decode().split(":", 1)
+        except ValueError:
+            kind = ""
+        refuse(kind != "Basic", NO_AUTHORIZATION, "invalid basic Authorization")
         sql = self.request.body.decode(errors="surrogateescape").strip()
-        if not sql:
-            raise TDengineError(NO_SQL, "no sql input")
+        refuse(not sql, NO_SQL, "no sql input")
         check_user(self.users, user, password)
         session = Session(self.storage, database if database in self.storage.databases else None)
         answer = answer_to(session.execute(sql))

@@ -1,13 +1,12 @@
 """SELECT: TDengine's SQL into DuckDB's. Only what means the same in both is let through."""
 
 import time
-import typing
 
 import duckdb
 
 from . import blocks
-from .catalog import TBNAME
-from .errors import STAND_IN, SYNTAX, TDengineError
+from .catalog import TBNAME, named
+from .errors import STAND_IN, SYNTAX, TDengineError, refuse
 from .sql import NANOSECONDS, lower_outside_quotes, nanoseconds
 from .storage import blob
 from .types import BIGINT, BOOL, BY_DUCK, PRECISIONS, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
@@ -33,24 +32,16 @@ class Result:
         return blocks.encode_block(self.columns, values) if values[0] else None
 
 
-class Expression(typing.NamedTuple):
-    """DuckDB's SQL, and the Column for it if it is no more than a column; name: of the result's column."""
-
-    sql: str
-    column: Column | None
-    name: str
-
-
 class Select:
-    """One SELECT, parsed."""
+    """One SELECT, parsed. A value is a Column: `stored` is DuckDB's SQL, its type None where DuckDB finds it."""
 
     def __init__(self, session, parser):
         """The parser stands behind the word SELECT, or at FROM when there are no items, as in DELETE."""
         self.parser, self.now, self.found = parser, time.time_ns(), None
         self.items, self.used, self.functions = [], set(), set()
         self.where, self.window, self.order, self.limit = "true", "", [], ""
-        self.source, self.always, self.precision = "(VALUES (0)) nothing", "true", 0
-        self.star, self.names = {}, {}  # what * stands for, and what may be named: {name: (DuckDB's SQL, Column)}
+        self.source, self.precision = "(VALUES (0)) nothing", 0
+        self.star, self.names = [], []  # what * stands for, and what may be named
         start = parser.at
         while parser.token.kind not in ("end", "bad") and not parser.is_next("from"):
             parser.next()
@@ -65,19 +56,18 @@ class Select:
             self.parse_clauses()
 
     def find_source(self, session, name):
-        self.found = found = session.find(name)
-        self.source, self.precision = f"t{found.table.id}", found.table.database.precision
-        columns = {column.name: (column.stored, column) for column in found.table.columns}
-        tags = {column.name: (column.stored, column) for column in found.table.tags or ()}
-        self.star = columns | tags if found.is_stable else columns
-        self.names = columns | tags | {"tbname": ("n" if found.table.tags else blob(name[1]), TBNAME)}
-        if found.is_subtable:
-            self.always = f"n = {blob(name[1])}"
+        self.found = session.find(name)
+        table, self.source = self.found.table, self.found.table.source
+        self.precision, tags = table.database.precision, table.tags or []
+        if self.found.is_subtable:
+            self.where = f"n = {blob(name[1])}"
+        self.star = [*table.columns, *tags] if self.found.is_stable else table.columns
+        self.names = [*table.columns, *tags, TBNAME if tags else TBNAME._replace(stored=blob(name[1]))]
 
     def item(self):
-        """The Expressions of an item of the list."""
+        """The Columns of an item of the list."""
         if self.found and self.parser.accept("*"):
-            return [Expression(sql, column, column.name) for sql, column in self.star.values()]
+            return self.star
         found = self.expression()
         name = self.parser.name() if self.parser.accept("as") else found.name
         return [found._replace(name=name[:64])]
@@ -85,23 +75,19 @@ class Select:
     def parse_clauses(self):
         parser = self.parser
         if parser.accept("where"):
-            self.where = self.expression().sql
+            self.where += f" AND ({self.expression().stored})"
         if parser.accept("interval"):
             (width,) = parser.listed(lambda: nanoseconds(parser.expect_kind("duration")) // self.units)
-            if not 0 < width <= NANOSECONDS["d"] // self.units:
-                raise parser.refused(parser.tokens[0])
+            parser.refuse(not 0 < width <= NANOSECONDS["d"] // self.units, parser.tokens[0])
             self.window = f"c0 - ((c0 % {width}) + {width}) % {width}"  # before 1970 as well
-        elif parser.accept("order", "by"):
-            self.order = parser.several(self.order_item)
-        if not self.window and parser.accept("limit"):
+            return
+        if parser.accept("order", "by"):
+            self.order = parser.several(lambda: self.value().stored + " DESC" * parser.accept("desc"))
+        if parser.accept("limit"):
             self.limit = f" LIMIT {parser.expect_kind('int')}"
 
-    def order_item(self):
-        sql, _ = self.value()
-        return f"{sql} DESC" if self.parser.accept("desc") else sql
-
-    def sql(self, table=None):
-        """DuckDB's SQL; table: what to read instead of the source's own table."""
+    def read(self, storage, table=None, batch=None):
+        """Its Result; table: what to read instead of the source, which may name the Arrow table `batch`."""
         table, order, group = table or self.source, self.order, ""
         if self.window:
             table, order, group = f"(SELECT *, {self.window} AS w FROM {table})", ["w"], " GROUP BY w"
@@ -109,132 +95,111 @@ class Select:
             group = " HAVING count(*) > 0"
         elif not order and not self.functions and self.found:
             order = ["c0"]
-        items, order = ", ".join(item.sql for item in self.items), order and f" ORDER BY {', '.join(order)}" or ""
-        where = f"({self.always}) AND ({self.where})"
-        return f"SELECT {items} FROM {table} WHERE {where}{group}{order}{self.limit}"
-
-    def columns(self, cursor):
-        """The Columns of the result that the cursor has."""
-        columns = []
-        for item, (_, duck, *_) in zip(self.items, cursor.description, strict=True):
-            type = item.column.type if item.column else BY_DUCK[str(duck)]
-            columns.append((item.column or Column("", type, 0 if type.width else 65517))._replace(name=item.name))
-        return columns
+        items, order = ", ".join(item.stored for item in self.items), order and f" ORDER BY {', '.join(order)}" or ""
+        columns, sql = [], f"SELECT {items} FROM {table} WHERE {self.where}{group}{order}{self.limit}"
+        try:
+            with storage.cursor() as cursor:
+                rows = cursor.execute(sql).fetchall()
+                types = [BY_DUCK.get(str(type)) for _, type, *_ in cursor.description]
+        except (duckdb.BinderException, duckdb.ParserException, duckdb.DataError) as error:
+            raise TDengineError(SYNTAX, f"syntax error for this {STAND_IN}: {str(error).splitlines()[0]}") from None
+        for item, type in zip(self.items, types, strict=True):
+            columns.append(item if item.type else item._replace(type=type, length=0 if type.width else 65517))
+        return Result(columns, list(zip(*rows, strict=True)) or [()] * len(columns), self.precision)
 
     # Expressions
 
     def expression(self):
-        """An Expression, up to a comma or a word that begins something else."""
-        parser, start, parts, depth, column = self.parser, self.parser.token.start, [], 0, None
+        """Its Column, up to a comma or a word that begins something else."""
+        parser, start, parts, depth, value = self.parser, self.parser.token.start, [], 0, None
         while depth or not (parser.token.kind in ("word", "sign") and parser.token.value in ENDS):
             token = parser.token
             if token.kind == "end":
                 break
-            if depth > DEEPEST or len(parts) > LONGEST:
-                raise parser.refused(parser.tokens[0])
+            parser.refuse(depth > DEEPEST or len(parts) > LONGEST, parser.tokens[0])
             if token.kind == "sign" and token.value not in "+-":
                 parts.append(parser.one_of(*SIGNS))
                 depth += {"(": 1, ")": -1}.get(token.value, 0)
             elif token.kind == "word" and token.value in WORDS:
                 parts.append(parser.next().value)
             else:
-                sql, column = self.value()
-                parts.append(f"({sql})")  # two values in a row are no SQL of DuckDB's, then
-        if not parts or parts[-1] in SIGNS and parts[-1] != ")":
-            raise parser.refused()
+                value = self.value()
+                parts.append(f"({value.stored})")  # two values in a row are no SQL of DuckDB's, then
+        parser.refuse(not parts or parts[-1] in SIGNS and parts[-1] != ")")
         name = lower_outside_quotes(parser.sql[start : parser.tokens[parser.at - 1].end])
-        is_column = len(parts) == 1 and column
-        return Expression(" ".join(parts), column if is_column else None, is_column and column.name or name)
+        if len(parts) == 1 and value:
+            return value._replace(name=value.name or name)
+        return Column(name, None, stored=" ".join(parts))
 
     def value(self):
-        """(DuckDB's SQL, Column or None) of the value that comes next."""
+        """The Column of the value that comes next."""
         parser = self.parser
         moment = parser.time(self.now)
         if moment is not None:
             self.used.add("now")
-            return f"{moment // self.units}::BIGINT", Column("", TIMESTAMP)
+            return Column("", TIMESTAMP, stored=f"{moment // self.units}::BIGINT")
         sign = parser.next().value if parser.is_next("-") or parser.is_next("+") else ""
         if sign or parser.token.kind in ("int", "float"):
             double = "::DOUBLE" if parser.token.kind == "float" else ""
-            return sign + parser.expect_kind("float" if double else "int") + double, None
+            return Column("", None, stored=sign + parser.expect_kind("float" if double else "int") + double)
         if parser.token.kind == "word" and parser.tokens[parser.at + 1].value == "(":
             return self.function(parser.one_of("count", "sum", "cast", "server_version"))
         if parser.accept("_wstart"):
-            return "w", Column("_wstart", TIMESTAMP)  # which DuckDB does not find without a window
-        return self.column("tbname" if parser.accept("tbname") else parser.name())
+            return Column("_wstart", TIMESTAMP, stored="w")  # which DuckDB does not find without a window
+        column = named(self.names, "tbname" if parser.accept("tbname") else parser.name())
+        self.used.add(column.stored)
+        return column
 
     def function(self, name):
-        """(DuckDB's SQL, Column or None) of a function, at its parenthesis."""
+        """The Column of a function, at its parenthesis."""
         parser = self.parser
         if parser.accept("(", ")") and name == "server_version":
-            return blob(STAND_IN), Column("", VARCHAR, len(STAND_IN))
+            return Column("", VARCHAR, len(STAND_IN), stored=blob(STAND_IN))
         parser.expect("(")
-        sql, column = ("*", None) if name == "count" and parser.accept("*") else self.value()
+        column = Column("", None, stored="*") if name == "count" and parser.accept("*") else self.value()
         if name == "cast":
             parser.expect("as")
             source, target = CASTS[parser.one_of(*CASTS)]
+            refuse(column.type is not source, 0x2802, "Invalid parameter data type : cast")
             parser.expect(")")
-            if not column or column.type is not source:
-                raise TDengineError(0x2802, "Invalid parameter data type : cast")
-            return sql, column._replace(name="", type=target)
+            return column._replace(name="", type=target)
         parser.expect(")")
-        if name == "sum" and not (column and column.type.dtype and column.type not in (BOOL, TIMESTAMP)):
+        if name == "sum" and not (column.type and column.type.dtype and column.type not in (BOOL, TIMESTAMP)):
             raise TDengineError(0x2802, "Invalid parameter data type : sum")
-        if not self.found:
-            raise parser.refused()
+        parser.refuse(not self.found)
         self.functions.add(name)
-        return f"{name}({sql})", None
-
-    def column(self, name):
-        found = self.names.get(name)
-        if found is None:
-            raise TDengineError(0x2602, f"Invalid column name: {name}")
-        self.used.add(found[0])
-        return found
+        return Column("", None, stored=f"{name}({column.stored})")
 
 
 def run(session, parser):
     """The Result of a SELECT; the parser stands behind that word."""
     if [token.value for token in parser.tokens[2:4]] == ["from", "information_schema"]:
-        return run_system(session.storage, parser)
+        return run_system(session.storage.databases.values(), parser)
     select = Select(session, parser)
     parser.expect_kind("end")
-    try:
-        with session.storage.cursor() as cursor:
-            rows = cursor.execute(select.sql()).fetchall()
-            columns = select.columns(cursor)
-    except (duckdb.BinderException, duckdb.ParserException, duckdb.DataError) as error:
-        raise TDengineError(SYNTAX, f"syntax error for this {STAND_IN}: {str(error).splitlines()[0]}") from None
-    return Result(columns, list(zip(*rows, strict=True)) or [()] * len(columns), select.precision)
+    return select.read(session.storage)
 
 
-def run_system(storage, parser):
-    """SELECT column FROM information_schema.VIEW WHERE column = 'text' [AND ..], as our scripts ask."""
-    wanted, given = parser.name(), {}
+def run_system(databases, parser):
+    """SELECT column FROM information_schema.VIEW [WHERE column = 'text' [AND ..]], as our scripts ask.
+
+    create_time is no time: a text that differs when a table was dropped and made again.
+    """
+    databases_view = [{"name": each.name, "precision": PRECISIONS[each.precision]} for each in databases]
+    views = {"ins_databases": databases_view, "ins_stables": [], "ins_tables": []}
+    for table in [table for database in databases for table in database.tables.values()]:
+        of_table = {"db_name": table.database.name, "create_time": str(table.id)}
+        views["ins_stables"] += [of_table | {"stable_name": table.name}] if table.tags else []
+        names = table.subtables if table.tags else [table.name]
+        views["ins_tables"] += [of_table | {"table_name": name} for name in names]
+    wanted, word = parser.name(), "where"
     parser.expect("from", "information_schema", ".")
-    view = parser.name()
-    while parser.one_of("and" if given else "where"):
-        column = parser.name()
+    rows = views[parser.one_of(*views)]
+    while parser.accept(word):
+        column, word = parser.name(), "and"
         parser.expect("=")
-        given[column] = parser.expect_kind("text")
-        if parser.token.kind == "end":
-            break
-    rows = [row for row in system_rows(storage, view) if given.items() <= row.items()]
-    if any(wanted not in row for row in rows):
-        raise TDengineError(0x2602, f"Invalid column name: {wanted}")
+        text = parser.expect_kind("text")
+        rows = [row for row in rows if row.get(column) == text]
+    parser.expect_kind("end")
+    refuse(any(wanted not in row for row in rows), 0x2602, f"Invalid column name: {wanted}")
     return Result([Column(wanted, VARCHAR, 192)], [[row[wanted].encode() for row in rows]])
-
-
-def system_rows(storage, view):
-    """{column: text} for each; create_time is no time: a text that differs when a table was dropped and made again."""
-    databases = storage.databases.values()
-    tables = [table for database in databases for table in database.tables.values()]
-    if view == "ins_databases":
-        return [{"name": each.name, "precision": PRECISIONS[each.precision]} for each in databases]
-    names, kind = [], view.removeprefix("ins_").removesuffix("s") + "_name"
-    for table in tables:
-        if view == "ins_stables":
-            names += [(table, table.name)] if table.tags else []
-        elif view == "ins_tables":
-            names += [(table, name) for name in (table.subtables if table.tags else [table.name])]
-    return [{kind: name, "db_name": table.database.name, "create_time": str(table.id)} for table, name in names]

@@ -3,16 +3,15 @@
 CREATE, DROP, ALTER, USE, DESCRIBE, SHOW and DELETE are here: functions that stand behind their statement's first word.
 """
 
-import contextlib
-
 from . import insert, select
 from .catalog import Database, named
-from .errors import NO_TABLE, SYNTAX, TDengineError
+from .errors import NO_TABLE, SYNTAX, TDengineError, refuse
 from .select import Result, Select
 from .sql import Parser, nanoseconds
 from .types import BY_NAME, DECIMAL, DECIMAL64, INT, JSON, PRECISIONS, TIMESTAMP, VARCHAR, Column
 
-THERE, MISSING = (0x0381, 0x0603, 0x03E0), (0x0388, 0x2603, 0x0362, 0x03E1)  # a database, a table, a topic
+THERE = dict.fromkeys((0x0381, 0x0603, 0x03E0))  # a database, a table, a topic
+MISSING = dict.fromkeys((0x0388, 0x2603, 0x0362, 0x03E1))
 KEEP_MS = 3650 * 86_400_000
 WITHOUT_EFFECT = ("buffer", "vgroups", "replica", "wal_level", "wal_retention_period", "pages", "cachesize", "duration")
 LONGEST = {"NCHAR": 16379, "DECIMAL": 38}  # other types: 65517
@@ -27,88 +26,65 @@ class Session:
         parser = Parser(text)
         word = parser.one_of(*READING, *WRITING)
         if word in READING:
-            return READING[word](self, parser)
+            return READING[word](self, parser) or 0
         with self.storage.lock:  # what it finds is still there when it writes
-            return WRITING[word](self, parser) or 0
+            try:
+                return WRITING[word](self, parser) or 0
+            except TDengineError as error:
+                error.code = parser.codes.get(error.code, error.code)
+                if error.code:
+                    raise
+                return 0
 
     def database_of(self, name):
         """The Database of a (database or None, table)."""
         database = name[0] or self.database
-        if database is None:
-            raise TDengineError(0x2616, "Database not specified")
+        refuse(database is None, 0x2616, "Database not specified")
         return self.storage.database(database)
 
     def find(self, name):
         """The Found of a (database or None, table)."""
         found = self.database_of(name).get(name[1])
-        if found is None:
-            raise TDengineError(*NO_TABLE)
+        refuse(found is None, *NO_TABLE)
         return found
-
-
-@contextlib.contextmanager
-def tolerating(codes):
-    """Errors of these codes mean that there is nothing to do."""
-    try:
-        yield
-    except TDengineError as error:
-        if error.code not in codes:
-            raise
 
 
 def create(session, parser):
     what = parser.one_of("database", "table", "stable", "topic")
-    tolerated = THERE if parser.accept("if", "not", "exists") else ()
+    parser.codes = THERE if parser.accept("if", "not", "exists") else {}
     name = parser.table_name()
-    with tolerating(tolerated):
-        if what == "database":
-            create_database(session.storage, name[1], parser)
-        elif what == "topic":
-            session.storage.topics.create(session, name[1], parser)
-        else:
-            create_table(session, name, parser, what == "stable")
-
-
-def create_table(session, name, parser, is_stable):
-    database, tags = session.database_of(name), None
-    columns = parse_columns(parser, "c")
-    if is_stable or parser.is_next("tags"):
-        parser.expect("tags")
-        tags = [tag._replace(note="TAG") for tag in parse_columns(parser, "g")]
-    parser.expect_kind("end")
-    check_columns(columns, tags or [])
-    if database.get(name[1]):
-        raise TDengineError(0x0603, "Table already exists")
-    session.storage.create_table(database, name[1], columns, tags)
-
-
-def parse_columns(parser, letter):
-    columns = parser.listed(lambda: parse_column(parser))
-    return [column._replace(stored=f"{letter}{k}") for k, column in enumerate(columns)]
+    if what == "database":
+        create_database(session.storage, name[1], parser)
+    elif what == "topic":
+        session.storage.topics.create(session, name[1], parser)
+    else:
+        database, columns, tags = session.database_of(name), parser.listed(lambda: parse_column(parser)), None
+        if what == "stable" or parser.is_next("tags"):
+            parser.expect("tags")
+            tags = parser.listed(lambda: parse_column(parser)._replace(note="TAG"))
+        parser.expect_kind("end")
+        check_columns(columns, tags or [])
+        refuse(database.get(name[1]), 0x0603, "Table already exists")
+        session.storage.create_table(database, name[1], columns, tags)
 
 
 def parse_column(parser):
     name, token, length, scale = parser.name(), parser.token, 0, 0
     type = BY_NAME.get(parser.expect_kind("word").upper() + " UNSIGNED" * parser.accept("unsigned"))
-    if type is None:
-        raise parser.refused(token)
     if type is JSON:
         length = 4095
-    elif type.dtype is None:
+    elif type and type.dtype is None:
         length, scale = (*parser.listed(lambda: int(parser.expect_kind("int"))), 0)[:2]
-    if length > LONGEST.get(type.name, 65517) or scale > length:
-        raise parser.refused(token)
-    if type is DECIMAL64 or type is DECIMAL:
+    parser.refuse(type is None or length > LONGEST.get(type.name, 65517) or scale > length, token)
+    if type.name == "DECIMAL":
         type = DECIMAL64 if length <= 18 else DECIMAL
     is_key = parser.accept("primary", "key") or parser.accept("composite", "key")
     return Column(name, type, length, scale, "COMPOSITE KEY" if is_key else "")
 
 
 def check_columns(columns, tags):
-    if columns[0].type is not TIMESTAMP:
-        raise TDengineError(0x2641, "First column must be timestamp")
-    if len(columns) < 2:
-        raise TDengineError(0x263F, "Illegal number of columns")
+    refuse(columns[0].type is not TIMESTAMP, 0x2641, "First column must be timestamp")
+    refuse(len(columns) < 2, 0x263F, "Illegal number of columns")
     if len({column.name for column in (*columns, *tags)}) < len(columns) + len(tags):
         raise TDengineError(0x263C, "Duplicated column names")
     keys = [column for column in columns if column.note]
@@ -122,42 +98,38 @@ def create_database(storage, name, parser):
     precision, keep_ms = 0, KEEP_MS
     while parser.token.kind != "end":
         option, token = parser.one_of("precision", "keep", *WITHOUT_EFFECT), parser.next()
-        if option == "precision" and token.value in PRECISIONS:
+        is_right = token.value in PRECISIONS if option == "precision" else token.kind in ("int", "duration")
+        parser.refuse(not is_right, token)
+        if option == "precision":
             precision = PRECISIONS.index(token.value)
-        elif option == "precision" or token.kind not in ("int", "duration"):
-            raise parser.refused(token)
         elif option == "keep":
-            duration = token.value if token.kind == "duration" else f"{token.value}d"
-            keep_ms = min(nanoseconds(duration) // 10**6, 2**53)
-    if name in storage.databases or name == "information_schema":
-        raise TDengineError(0x0381, "Database already exists")
+            keep_ms = min(nanoseconds(token.value + "d" * (token.kind == "int")) // 10**6, 2**53)
+    refuse(name in storage.databases or name == "information_schema", 0x0381, "Database already exists")
     with storage.transaction(changes_catalog=True):
         storage.databases[name] = Database(name, precision, keep_ms)
 
 
 def drop(session, parser):
     what, storage = parser.one_of("database", "table", "stable", "topic"), session.storage
-    tolerated = MISSING if parser.accept("if", "exists") else ()
+    parser.codes = MISSING if parser.accept("if", "exists") else {}
     name = parser.table_name()
     parser.expect_kind("end")
-    with tolerating(tolerated):
-        if what == "topic":
-            storage.topics.drop(name[1])
-        elif what == "database":
-            storage.topics.refuse_change(storage.database(name[1]).tables.values())
-            storage.drop(storage.database(name[1]))
-        else:
-            found = session.database_of(name).get(name[1])
-            if what == "stable" and not (found and found.is_stable):
-                raise TDengineError(0x0362, "STable not exist")
-            if session.find(name).is_stable:
-                storage.topics.refuse_change([found.table])
-            storage.drop(found.table.database, name[1])
+    if what == "topic":
+        storage.topics.drop(name[1])
+    elif what == "database":
+        storage.topics.refuse_change(storage.database(name[1]).tables.values())
+        storage.drop(storage.database(name[1]))
+    else:
+        found = session.database_of(name).get(name[1])
+        refuse(what == "stable" and not (found and found.is_stable), 0x0362, "STable not exist")
+        if session.find(name).is_stable:
+            storage.topics.refuse_change([found.table])
+        storage.drop(found.table.database, name[1])
 
 
 def alter(session, parser):
     parser.one_of("table", "stable")
-    table, is_subtable = session.find(parser.table_name())
+    table, is_subtable, _ = session.find(parser.table_name())
     what, _ = parser.one_of("add", "drop"), parser.expect("column")
     if what == "add":
         stored = f"c{1 + max(int(each.stored[1:]) for each in table.columns)}"
@@ -165,12 +137,11 @@ def alter(session, parser):
         change = f"ADD COLUMN {stored} {columns[-1].duck}"
     else:
         column = named(table.columns, parser.name())
-        columns = [each for each in table.columns if each != column or column in table.keys]
+        columns = [each for each in table.columns if each != column or column.stored in table.keys]
         change = f"DROP COLUMN {column.stored}"
         session.storage.topics.refuse_change([table])
     parser.expect_kind("end")
-    if is_subtable or len(columns) == len(table.columns):
-        raise parser.refused(parser.tokens[0])
+    parser.refuse(is_subtable or len(columns) == len(table.columns), parser.tokens[0])
     check_columns(columns, table.tags or [])
     with session.storage.transaction(changes_catalog=True) as execute:
         execute(f"ALTER TABLE t{table.id} {change}")
@@ -180,19 +151,15 @@ def alter(session, parser):
 def use(session, parser):
     session.database = session.storage.database(parser.name()).name
     parser.expect_kind("end")
-    return 0
 
 
 def delete(session, parser):
     select = Select(session, parser)
     parser.expect_kind("end")
-    if select.used - {"c0", "now"}:
-        raise TDengineError(0x2654, "Only the time can be a condition of DELETE")
-    if not select.found or select.window or select.order or select.limit:
-        raise parser.refused(parser.tokens[0])
+    refuse(select.used - {"c0", "now"}, 0x2654, "Only the time can be a condition of DELETE")
+    parser.refuse(not select.found or select.window or select.order or select.limit, parser.tokens[0])
     with session.storage.transaction() as execute:
-        condition = f"({select.always}) AND ({select.where})"
-        return execute(f"DELETE FROM {select.source} WHERE {condition}").fetchone()[0]
+        return execute(f"DELETE FROM t{select.found.table.id} WHERE {select.where}").fetchone()[0]
 
 
 def describe(session, parser):

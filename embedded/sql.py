@@ -4,13 +4,14 @@ import pathlib
 import re
 import typing
 
-from .errors import STAND_IN, SYNTAX, TDengineError
+from .errors import STAND_IN, SYNTAX, TDengineError, refuse
 
 TOKEN = re.compile(
     r"""(?:\s+|--[^\n]*|/\*.*?\*/)*+(?:
      (?P<duration>\d{1,18}[buasmhdw])(?!\w)
     |(?P<float>(?:\d+\.\d*|\.\d+)(?:e[+-]?\d+)?|\d+e[+-]?\d+)(?!\w)
     |(?P<int>\d{1,80})(?!\w)
+    |(?P<bool>(?:true|false)(?!\w))
     |(?P<word>[a-z_]\w*)
     |`(?P<quoted>[^`]+)`
     |(?P<text>'(?:[^'\\]+|''|\\.)*+'|"(?:[^"\\]+|""|\\.)*+")
@@ -38,21 +39,18 @@ class Token(typing.NamedTuple):
 
 def tokenize(sql):
     """The tokens of the first statement; the last one is an end or a bad token."""
-    tokens = []
     for match in TOKEN.finditer(sql):
         kind = match.lastgroup
-        start, end = match.span(kind)
-        value = sql[start:end]
+        value, span = match[kind], match.span(kind)
         if kind == "word":
             value = value.lower()
         elif kind == "text":
             value = unquote(value)
         elif kind == "quoted" and not value.isprintable():  # no UTF-8, or a control character
             kind = "bad"
-        tokens.append(Token(kind, value, start, end))
+        yield Token(kind, value, *span)
         if kind in ("end", "bad"):
-            return tokens
-    raise AssertionError("the end is a token")
+            return
 
 
 def unquote(text):
@@ -74,21 +72,21 @@ class Parser:
     """One statement's tokens and where we are in them."""
 
     def __init__(self, sql):
-        if len(sql) > LONGEST_SQL:
-            raise TDengineError(0x0217, f"SQL statement too long: {LONGEST_SQL} characters at most ({STAND_IN})")
-        self.sql, self.tokens, self.at = sql, tokenize(sql), 0
+        refuse(len(sql) > LONGEST_SQL, 0x0217, f"SQL statement too long: {LONGEST_SQL} characters at most ({STAND_IN})")
+        self.sql, self.tokens, self.at = sql, list(tokenize(sql)), 0
+        self.codes = {}  # of errors: those to replace by others, or by None where it is no error, as after IF EXISTS
 
     @property
     def token(self):
         return self.tokens[self.at]
 
-    def refused(self, token=None):
-        """The error for what TDengine or this stand-in does not know, at this token."""
-        token = token or self.token
-        if token.kind == "end":
-            return TDengineError(0x2601, "Incomplete SQL statement")
-        near = lower_outside_quotes(self.sql[token.start : token.start + 200])
-        return TDengineError(SYNTAX, f'syntax error near "{near}": not in the SQL of this stand-in for TDengine')
+    def refuse(self, when=True, token=None):
+        """The error for what TDengine or this stand-in does not know, at this token, if that holds."""
+        if when:
+            token = token or self.token
+            refuse(token.kind == "end", 0x2601, "Incomplete SQL statement")
+            near = lower_outside_quotes(self.sql[token.start : token.start + 200])
+            raise TDengineError(SYNTAX, f'syntax error near "{near}": not in the SQL of this stand-in for TDengine')
 
     def next(self):
         token = self.token
@@ -109,23 +107,19 @@ class Parser:
         return found
 
     def expect(self, *values):
-        if not self.accept(*values):
-            raise self.refused()
+        self.refuse(not self.accept(*values))
 
     def expect_kind(self, kind):
-        if self.token.kind != kind:
-            raise self.refused()
+        self.refuse(self.token.kind != kind)
         return self.next().value
 
     def one_of(self, *words):
         """The next word or sign, which must be one of these."""
-        if self.token.kind not in ("word", "sign") or self.token.value not in words:
-            raise self.refused()
+        self.refuse(self.token.kind not in ("word", "sign") or self.token.value not in words)
         return self.next().value
 
     def name(self):
-        if self.token.kind != "quoted" and (self.token.kind != "word" or self.token.value in RESERVED):
-            raise self.refused()
+        self.refuse(self.token.kind != "quoted" and (self.token.kind != "word" or self.token.value in RESERVED))
         return self.next().value
 
     def table_name(self):
@@ -137,8 +131,7 @@ class Parser:
         """element, element, ..."""
         elements = [element()]
         while self.accept(","):
-            if len(elements) == MOST_LISTED:
-                raise self.refused(self.tokens[0])
+            self.refuse(len(elements) == MOST_LISTED, self.tokens[0])
             elements.append(element())
         return elements
 
@@ -154,11 +147,9 @@ class Parser:
         if not (self.is_next("now") or self.is_next("today")):
             return None
         moment = now if self.next().value == "now" else now - now % NANOSECONDS["d"]
-        if self.accept("("):
-            self.expect(")")
+        self.accept("(", ")")
         while self.is_next("+") or self.is_next("-"):
             sign = 1 if self.next().value == "+" else -1
             moment += sign * nanoseconds(self.expect_kind("duration"))
-        if abs(moment) >= 2**63:
-            raise TDengineError(0x060B, "Timestamp data out of range")
+        refuse(abs(moment) >= 2**63, 0x060B, "Timestamp data out of range")
         return moment

@@ -1,7 +1,7 @@
 """Databases, tables and rows, kept by DuckDB in one file.
 
-A plain table n of the catalog is DuckDB's table tn (c0, c1, ..), a supertable is tn (n, g0, .., c0, ..) for the rows of
-all its subtables, with the subtable's name and tags in each. Timestamps are integers.
+A plain table k of the catalog is DuckDB's table tk (c0, c1, ..); a supertable is tk (n, c0, c1, ..) for the rows of all
+its subtables, n their names, and sk (n, g0, ..) for the subtables' tags. Timestamps are integers.
 """
 
 import contextlib
@@ -11,23 +11,24 @@ import time
 import typing
 
 import duckdb
-import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from . import catalog
 from .catalog import TBNAME, Table
-from .errors import TDengineError
+from .errors import refuse
 from .types import UNITS_PER_S
 
-FILE = "stand-in-2.duckdb"  # another name with another layout
+FILE = "stand-in-3.duckdb"  # another name with another layout
 CONFIG = {"threads": 1, "memory_limit": "512MB"}
 CONFIG |= {"default_null_order": "nulls_first_on_asc_last_on_desc"}  # NULL is less than all else
 FIRST = """
-CREATE TABLE IF NOT EXISTS catalog AS SELECT '[]' AS databases, 0 AS last_table;
-CREATE TABLE IF NOT EXISTS topics (name VARCHAR, database VARCHAR, text VARCHAR);
+CREATE TABLE IF NOT EXISTS catalog AS SELECT '[]' AS databases;
+CREATE TABLE IF NOT EXISTS topics (name VARCHAR PRIMARY KEY, database VARCHAR, text VARCHAR);
 """
 LATEST = (31556995200000, 31556995200000000, 9214646400000000000)  # by precision; the first two are the year 2970
+UPSERT = "WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME"
 EXPIRES_S = 60  # rows older than KEEP are deleted that often
-NOTHING = -(2**63)  # the newest time of a table without rows
 
 
 class Storage:
@@ -36,7 +37,7 @@ class Storage:
     def __init__(self, folder):
         self.folder, self.lock = pathlib.Path(folder), threading.RLock()
         self.topics = None  # topics.Topics, which wants to know of inserts
-        self.opened, self.databases, self.last_table = None, {}, 0
+        self.opened, self.databases = None, {}
         self.folder.mkdir(parents=True, exist_ok=True)
         self.connection()
 
@@ -46,13 +47,16 @@ class Storage:
             if self.opened is None:
                 opened = duckdb.connect(str(self.folder / FILE), config=CONFIG)
                 opened.execute(FIRST)
-                text, self.last_table = opened.execute("SELECT * FROM catalog").fetchone()
-                self.databases, self.opened = catalog.from_json(text), opened
+                self.databases = catalog.from_json(*opened.execute("SELECT * FROM catalog").fetchone())
+                tables = [table for each in self.databases.values() for table in each.tables.values() if table.tags]
+                for table in tables:
+                    names = opened.execute(f"SELECT n FROM s{table.id}").fetchall()
+                    table.subtables = {name.decode() for (name,) in names}
+                self.opened = opened
             return self.opened
 
     def database(self, name):
-        if name not in self.databases:
-            raise TDengineError(0x0388, "Database not exist")
+        refuse(name not in self.databases, 0x0388, "Database not exist")
         return self.databases[name]
 
     def cursor(self):
@@ -68,7 +72,7 @@ class Storage:
                 execute("BEGIN")
                 yield execute
                 if changes_catalog:
-                    self.save_catalog(execute)
+                    execute("UPDATE catalog SET databases = ?", [catalog.to_json(self.databases)])
                 execute("COMMIT")
             except BaseException as error:
                 with contextlib.suppress(duckdb.Error):  # a COMMIT that failed has rolled back already
@@ -79,125 +83,67 @@ class Storage:
                     self.opened = None
                 raise
 
-    def save_catalog(self, execute):
-        execute("UPDATE catalog SET databases = ?, last_table = ?", [catalog.to_json(self.databases), self.last_table])
-
     def create_table(self, database, name, columns, tags):
+        columns = [column._replace(stored=f"c{k}") for k, column in enumerate(columns)]
+        tags = tags and [tag._replace(stored=f"g{k}") for k, tag in enumerate(tags)]
+        stored = {"t": columns} if tags is None else {"t": [TBNAME, *columns], "s": [TBNAME, *tags]}
         with self.transaction(changes_catalog=True) as execute:
-            self.last_table += 1
-            of_subtable = [] if tags is None else [TBNAME, *tags]
-            stored = ", ".join(f"{column.stored} {column.duck}" for column in (*of_subtable, *columns))
-            execute(f"CREATE TABLE t{self.last_table} ({stored})")
-            database.tables[name] = Table(self.last_table, database, name, columns, tags, newest=NOTHING)
+            table = database.tables[name] = Table(time.time_ns(), database, name, columns, tags)
+            for letter, listed in stored.items():
+                declared = ", ".join(f"{column.stored} {column.duck}" for column in listed)
+                execute(f"CREATE TABLE {letter}{table.id} ({declared})")
 
     def drop(self, database, name=None):
         """Drops a table or subtable, or the whole database."""
         found = database.get(name)
         with self.transaction(changes_catalog=True) as execute:
             if found and found.is_subtable:
-                execute(f"DELETE FROM t{found.table.id} WHERE n = {blob(name)}")
-                del found.table.subtables[name]
+                at = f"{found.table.id} WHERE n = {blob(name)}"
+                execute(f"DELETE FROM t{at}; DELETE FROM s{at}")
+                found.table.subtables.remove(name)
                 return
             for table in [found.table] if found else list(database.tables.values()):
-                execute(f"DROP TABLE t{table.id}")
+                execute(f"DROP TABLE t{table.id}; DROP TABLE IF EXISTS s{table.id}")
                 del database.tables[table.name]
             if not found:
                 del self.databases[database.name]
 
     def write(self, inserts):
         """Stores Rows in one transaction: a row whose key is there overwrites the columns given. How many rows."""
+        with self.transaction() as execute:
+            count = sum(rows.write(execute) for rows in inserts)
         for rows in inserts:
-            rows.check()
-        with self.lock:
-            try:
-                with self.transaction() as execute:
-                    count = sum(rows.write(execute) for rows in inserts)
-                    if any(rows.subtables for rows in inserts):
-                        self.save_catalog(execute)
-            except BaseException:
-                for rows in inserts:
-                    rows.forget()
-                raise
-            self.topics.inserted(inserts)
-            return count
+            rows.table.subtables |= rows.subtables.keys()
+        self.topics.inserted(inserts)
+        return count
 
 
 class Rows(typing.NamedTuple):
-    """Rows for one table, an array or list a column; subtables: new ones, {name: tags' values}."""
+    """Rows for one table, no two of one key, with DuckDB's names of columns; subtables: new ones, {name: its tags}."""
 
     table: Table
-    columns: list
-    arrays: list
+    batch: pa.Table
     subtables: dict
 
-    def check(self):
-        """TDengineError when a key is NULL or outside of what the database keeps."""
-        for key in self.table.keys:
-            array = self.arrays[self.columns.index(key)] if key in self.columns else [None]
-            if None in array if isinstance(array, list) else np.ma.getmaskarray(array).any():
-                raise TDengineError(0x0200, f"Primary {'key' if key.note else 'timestamp'} column should not be null")
-        times, database = self.arrays[self.columns.index(self.table.columns[0])], self.table.database
-        if times.min() < oldest_kept(database) or times.max() > LATEST[database.precision]:
-            raise TDengineError(0x060B, "Timestamp data out of range")
-
-    def batch(self):
-        """{stored name: numpy array}, of rows with one key the last one; DuckDB reads it by its variable's name."""
-        batch = {column.stored: as_numpy(array) for column, array in zip(self.columns, self.arrays, strict=True)}
-        if (np.diff(batch["c0"]) > 0).all():
-            return batch
-        keys = zip(*(batch[name].tolist() for name in self.key_names()), strict=True)
-        kept = np.array(sorted({key: at for at, key in enumerate(keys)}.values()))
-        return {name: array[kept] for name, array in batch.items()}
-
-    def key_names(self):
-        return ["n"] * (self.table.tags is not None) + [key.stored for key in self.table.keys]
-
-    def casts(self):
-        """DuckDB's SELECT list that gives the columns of a batch the types of the table."""
-        return ", ".join(f"CAST({column.stored} AS {column.duck}) AS {column.stored}" for column in self.columns)
-
     def write(self, execute):
-        """Stores them; returns their number. Only rows not newer than all others are looked up first."""
-        table, batch, now = self.table, self.batch(), time.monotonic()
-        first, last, name = int(batch["c0"].min()), int(batch["c0"].max()), f"t{self.table.id}"
-        if now > table.expires_at:
-            execute(f"DELETE FROM {name} WHERE c0 < {oldest_kept(table.database)}")
-            table.expires_at = now + EXPIRES_S
-        if table.newest is None:
-            (table.newest,) = execute(f"SELECT coalesce(max(c0), {NOTHING}) FROM {name}").fetchone()
-        source = f"SELECT {self.casts()} FROM batch"
-        if first > table.newest:
+        """Stores them; returns their number. Only rows not newer than all others are looked up."""
+        table, batch, name, database = self.table, self.batch, f"t{self.table.id}", self.table.database
+        units_per_s = UNITS_PER_S[database.precision]
+        oldest = time.time_ns() // (10**9 // units_per_s) - database.keep_ms * units_per_s // 1000
+        first, last = pc.min_max(batch["c0"]).as_py().values()
+        refuse(first < oldest or last > LATEST[database.precision], 0x060B, "Timestamp data out of range")
+        if time.monotonic() > table.expires_at:
+            execute(f"DELETE FROM {name} WHERE c0 < {oldest}")
+            table.expires_at = time.monotonic() + EXPIRES_S
+        source = table.select(batch)
+        if execute(f"SELECT count(*) FROM {name} WHERE c0 >= {first}").fetchone() == (0,):
             execute(f"INSERT INTO {name} BY NAME {source}")
         else:
-            match = "".join(f" AND t.{key} = b.{key}" for key in self.key_names())
-            execute(
-                f"MERGE INTO {name} t USING ({source}) b ON t.c0 BETWEEN {first} AND {last}{match}"
-                " WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME"
-            )
-        table.newest = max(table.newest, last)
-        table.subtables |= self.subtables
-        return len(batch["c0"])
-
-    def forget(self):
-        """After a write that failed; it may have been stored nevertheless."""
-        self.table.newest = None
-        for name in self.subtables:
-            self.table.subtables.pop(name, None)
-
-
-def oldest_kept(database):
-    """The oldest timestamp that the database's KEEP lets in."""
-    units = UNITS_PER_S[database.precision]
-    return time.time_ns() // (10**9 // units) - database.keep_ms * units // 1000
-
-
-def as_numpy(array):
-    """DuckDB reads numpy arrays."""
-    if isinstance(array, list):
-        filled = np.empty(len(array), np.object_)
-        filled[:] = array
-        return filled
-    return array
+            match = " AND ".join(f"t.{key} = b.{key}" for key in table.keys)
+            execute(f"MERGE INTO {name} t USING ({source}) b ON t.c0 BETWEEN {first} AND {last} AND {match} {UPSERT}")
+        for batch in self.subtables.values():
+            execute(f"INSERT INTO s{table.id} BY NAME {table.select(batch)} WHERE n NOT IN (SELECT n FROM s{table.id})")
+        return len(self.batch)
 
 
 def blob(text):

@@ -10,7 +10,7 @@ import contextlib
 
 from . import blocks, protocol
 from .connection import Connection, check_user
-from .errors import FAILED, STAND_IN, TDengineError, as_tdengine_error
+from .errors import FAILED, STAND_IN, TDengineError, as_tdengine_error, refuse
 from .select import Select
 from .session import Session
 from .sql import Parser
@@ -23,7 +23,7 @@ NO_MESSAGE |= {"have_message": False, "topic": "", "database": ""}
 
 
 class Topic:
-    """A topic AS SELECT; its log, {offset: an insert's encoded block, b"" for no rows}; by group offsets, consumers."""
+    """A topic AS SELECT; its log, {offset: the encoded block of an insert}; by group offsets, consumers."""
 
     def __init__(self, session, name, parser):
         """The parser stands before SELECT. TDengineError when it is not one for a topic."""
@@ -34,26 +34,23 @@ class Topic:
         self.text = parser.sql[start : parser.token.start]
         if not select.found or select.functions or select.window or select.order or select.limit:
             raise TDengineError(0x2639, "Invalid topic query")
-        if "now" in select.used:  # which would be the time of each insert
-            raise parser.refused(parser.tokens[0])
+        parser.refuse("now" in select.used, parser.tokens[0])  # which would be the time of each insert
         self.table = select.found.table
         self.log, self.begin, self.end, self.bytes = {}, 0, 0, 0
         self.committed, self.consumers = {}, {}
 
     def inserted(self, rows):
         """Adds to the log what the topic's SELECT finds in an insert."""
-        batch = rows.batch()
-        others = [column for column in self.table.columns if column.stored not in batch]
-        nulls = "".join(f", CAST(NULL AS {column.duck}) AS {column.stored}" for column in others)
-        with self.storage.cursor() as cursor:
-            cursor.execute(self.select.sql(f"(SELECT {rows.casts()}{nulls} FROM batch)"))
-            columns, values = self.select.columns(cursor), list(zip(*cursor.fetchall(), strict=True))
-        block = blocks.encode_message_block(columns, values, self.table.database.precision) if values else b""
-        self.log[self.end] = block
-        self.end += 1
-        self.bytes += len(block) + 100
+        stored = f"t{self.table.id}"
+        source = f"(FROM {stored} WHERE false UNION ALL BY NAME {self.table.select(rows.batch)})"  # all columns
+        found = self.select.read(self.storage, self.table.source.replace(stored, source), rows.batch)
+        if found.values[0]:
+            block = blocks.encode_message_block(found.columns, found.values, found.precision)
+            self.log[self.end] = block
+            self.end += 1
+            self.bytes += len(block)
         while self.bytes > LOG_BYTES and len(self.log) > 1:
-            self.bytes -= len(self.log.pop(self.begin)) + 100
+            self.bytes -= len(self.log.pop(self.begin))
             self.begin += 1
 
 
@@ -63,31 +60,23 @@ class Topics:
     def __init__(self, storage):
         self.storage, self.topics = storage, {}
         for name, database, text in storage.connection().execute("SELECT * FROM topics").fetchall():
-            try:
+            with contextlib.suppress(TDengineError):  # its table was dropped
                 self.topics[name] = Topic(Session(storage, database), name, Parser(text))
-            except TDengineError:  # its table was dropped
-                self.forget(name)
-
-    def forget(self, name):
-        with self.storage.transaction() as execute:
-            execute("DELETE FROM topics WHERE name = ?", [name])
 
     def create(self, session, name, parser):
         """The parser stands behind the name."""
         parser.expect("as")
-        if name in self.topics:
-            raise TDengineError(0x03E0, "Topic already exists")
+        refuse(name in self.topics, 0x03E0, "Topic already exists")
         topic = Topic(session, name, parser)
         with self.storage.transaction() as execute:
-            execute("INSERT INTO topics VALUES (?, ?, ?)", [name, session.database, topic.text])
+            execute("INSERT OR REPLACE INTO topics VALUES (?, ?, ?)", [name, session.database, topic.text])
         self.topics[name] = topic
 
     def drop(self, name):
-        if name not in self.topics:
-            raise TDengineError(0x03E1, "Topic not exist")
-        if self.topics[name].consumers:
-            raise TDengineError(0x03EB, "Topic subscribed cannot be dropped")
-        self.forget(name)
+        refuse(name not in self.topics, 0x03E1, "Topic not exist")
+        refuse(self.topics[name].consumers, 0x03EB, "Topic subscribed cannot be dropped")
+        with self.storage.transaction() as execute:
+            execute("DELETE FROM topics WHERE name = ?", [name])
         del self.topics[name]
 
     def refuse_change(self, tables):
@@ -119,9 +108,6 @@ class Consumer(Connection):
         self.offset, self.message_id, self.message = 0, 0, b""  # offset: of the next message
 
     def on_close(self):
-        self.leave()
-
-    def leave(self):
         if self.topic and self.topic.consumers.get(self.group) is self:
             del self.topic.consumers[self.group]
         self.topic = None
@@ -130,21 +116,15 @@ class Consumer(Connection):
         if self.topic is None and action not in ("version", "subscribe", "poll", "unsubscribe"):
             raise TDengineError(FAILED, "tmq not init")
 
-    def always(self, action, args):
-        """The client hangs when a list of positions is missing, also in an error."""
-        return {action: []}
-
     async def do_subscribe(self, args):
-        if self.topic:
-            raise TDengineError(FAILED, "tmq should have unsubscribed first")
+        refuse(self.topic, FAILED, "tmq should have unsubscribed first")
         check_user(self.users, args.get("user"), args.get("password"))
         names = args.get("topics") or [""]
         if len(names) > 1 or args.get("offset_rest") not in (None, "earliest", "latest"):
             raise TDengineError(FAILED, f"earliest or latest of one topic at once in this {STAND_IN}")
         topics, name = self.storage.topics.topics, str(names[0])
         name = name if name in topics else name.lower()
-        if name not in topics:
-            raise TDengineError(0x03E1, "Topic not exist")
+        refuse(name not in topics, 0x03E1, "Topic not exist")
         self.topic, self.group = topics[name], str(args.get("group_id"))
         first = self.topic.begin if args.get("offset_rest") == "earliest" else self.topic.end
         self.offset = self.topic.committed.get(self.group, first)
@@ -152,7 +132,7 @@ class Consumer(Connection):
         return {}
 
     async def do_unsubscribe(self, _):
-        self.leave()
+        self.on_close()
         return {}
 
     async def do_poll(self, args):
@@ -171,7 +151,7 @@ class Consumer(Connection):
         while topic and topic.consumers.get(self.group) is self and self.offset < topic.end:
             offset = max(self.offset, topic.begin)
             block, self.offset = topic.log.get(offset), offset + 1
-            if block:
+            if block:  # not dropped meanwhile
                 self.message, self.message_id = blocks.encode_message([block]), self.message_id + 1
                 found = {"have_message": True, "topic": topic.name, "database": topic.table.database.name}
                 found |= {"vgroup_id": VGROUP, "message_type": 1, "message_id": self.message_id}
@@ -179,10 +159,11 @@ class Consumer(Connection):
         return None
 
     async def do_fetch_raw_data(self, args):
-        error = None
-        if not self.message_id or args.get("message_id") != self.message_id:
+        req_id, number = args.get("req_id", 0), self.message_id
+        if not number or args.get("message_id") != number:
             error = TDengineError(FAILED, "message ID is not equal")
-        return protocol.raw_data_reply(args.get("req_id", 0), self.message_id, self.message, error)
+            return protocol.error_reply(req_id, protocol.FETCH_RAW_DATA, number, error)
+        return protocol.raw_data_reply(req_id, number, self.message)
 
     async def do_commit(self, args):
         if self.topic.consumers.get(self.group) is self:

@@ -3,8 +3,10 @@
 import typing
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from .errors import TDengineError
+from .errors import refuse
 
 PRECISIONS = ("ms", "us", "ns")
 UNITS_PER_S = (10**3, 10**6, 10**9)  # by precision
@@ -18,6 +20,13 @@ class Type(typing.NamedTuple):
     width: int
     dtype: object
     duck: str
+
+    @property
+    def arrow(self):
+        """Arrow's type of what is bound; of a DECIMAL its digits are."""
+        if self.dtype:
+            return pa.from_numpy_dtype(self.dtype)
+        return pa.binary() if self.duck == "BLOB" else pa.string()
 
 
 BOOL = Type(1, "BOOL", 1, np.bool_, "BOOLEAN")
@@ -61,14 +70,11 @@ class Column(typing.NamedTuple):
 
     @property
     def duck(self):
-        return self.declared(self.type.duck)
-
-    def declared(self, name):
-        return f"DECIMAL({self.length}, {self.scale})" if self.is_decimal else name
+        return f"DECIMAL({self.length}, {self.scale})" if self.is_decimal else self.type.duck
 
     def described(self):
         """Its name, type and length, as DESCRIBE gives them."""
-        return self.name, self.declared(self.type.name), self.type.width or self.length
+        return self.name, self.duck if self.is_decimal else self.type.name, self.type.width or self.length
 
     def fields(self):
         """Its name, type's number, length, precision and scale, as the reply to a query gives them."""
@@ -82,7 +88,9 @@ class Column(typing.NamedTuple):
             return self.type.width << 24 | self.length << 8 | self.scale
         return self.type.width or (4 if self.type is NCHAR else 1) * self.length + 2
 
-    def check_lengths(self, values):
-        """TDengineError when one of the values (str, bytes or None) does not fit."""
-        if self.type.width == 0 and any(value is not None and len(value) > self.length for value in set(values)):
-            raise TDengineError(0x2653, f"Value too long for column/tag: {self.name}")
+    def check_lengths(self, array):
+        """TDengineError when one of the values (an Arrow array) does not fit."""
+        if self.type.width or array.null_count == len(array):
+            return
+        lengths = pc.utf8_length(array) if self.type is NCHAR else pc.binary_length(array)
+        refuse(pc.max(lengths).as_py() > self.length, 0x2653, f"Value too long for column/tag: {self.name}")

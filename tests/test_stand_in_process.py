@@ -108,7 +108,7 @@ def test_mistakes_end_in_one_line(tmp_path, args, status, words):
 
 
 def test_a_data_file_that_is_none_ends_in_one_line(tmp_path):
-    (tmp_path / "stand-in-2.duckdb").write_bytes(os.urandom(100_000))
+    (tmp_path / "stand-in-3.duckdb").write_bytes(os.urandom(100_000))
     done = embedded("--port", 0, "--data", tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1
@@ -293,9 +293,9 @@ def put_until_full(writer):
 def test_a_full_disk_is_told_and_it_goes_on_when_there_is_space(stand_in, writer, tmp_path, fatal):
     stored = 0
     if fatal:  # the file is larger than its log ever gets, so that only the file cannot grow
-        while (tmp_path / "data/stand-in-2.duckdb").stat().st_size < 17 * 2**20:
+        while (tmp_path / "data/stand-in-3.duckdb").stat().st_size < 17 * 2**20:
             stored += writer.call("put()")
-    limit_files(stand_in, (tmp_path / "data/stand-in-2.duckdb").stat().st_size if fatal else 3 * 2**20)
+    limit_files(stand_in, (tmp_path / "data/stand-in-3.duckdb").stat().st_size if fatal else 3 * 2**20)
     more, message = put_until_full(writer)
     stored += more
     assert message.startswith("[0x020D]")
@@ -325,8 +325,8 @@ def test_the_producer_keeps_its_batches_while_the_disk_is_full(tmp_path):
         with Chain(database, tmp_path) as chain:
             producer = chain.producer("--interval", 50)
             wait_until(lambda: "connected" in producer.stderr() or "rows" in producer.stderr(), 20, producer.log)
-            wait_until(lambda: (tmp_path / "data/stand-in-2.duckdb.wal").exists(), 20, producer.log)
-            pid, log = database.process.pid, tmp_path / "data/stand-in-2.duckdb.wal"
+            wait_until(lambda: (tmp_path / "data/stand-in-3.duckdb.wal").exists(), 20, producer.log)
+            pid, log = database.process.pid, tmp_path / "data/stand-in-3.duckdb.wal"
             wait_until(lambda: log.stat().st_size > 100_000, 20, producer.log)
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (log.stat().st_size + 1000, resource.RLIM_INFINITY))
             wait_until(lambda: "0x020D" in producer.stderr(), 20, producer.log)
