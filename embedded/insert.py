@@ -12,13 +12,14 @@ from .catalog import named
 from .errors import NO_TABLE, SYNTAX, UNPARSABLE, TDengineError, refuse
 from .sql import Parser
 from .storage import Rows
-from .types import DOUBLE, FLOAT, JSON, NCHAR, PRECISIONS, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
+from .types import JSON, NCHAR, PRECISIONS, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
 
 SYNTAX_ERROR = (UNPARSABLE, "Syntax error in SQL")
 FIELDS = ("name", "field_type", "precision", "scale", "bytes", "bind_type")
 CODES = {SYNTAX: UNPARSABLE, 0x2601: UNPARSABLE, 0x2616: 0x0200}  # of INSERT, where other statements have the former
 PREPARE_CODES = CODES | {0x2603: 0x022B}
 DATE = re.compile(r"(19[7-9]|20\d)\d-\d\d-\d\d([ T]\d\d:\d\d:\d\d(\.\d{1,9})?)?Z?")
+LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in (np.float32, np.float64)}
 
 
 class Insert:
@@ -90,7 +91,7 @@ class Insert:
                 if not found and name not in new:
                     new[name] = pa.table([[name.encode()], *tags], ["n", *(tag.stored for tag in self.tags)])
             parts.append(rows)
-        batch, keys = pa.concat_tables(parts, promote_options="default"), self.table.keys
+        batch, keys = pa.concat_tables(parts, promote_options="default").combine_chunks(), self.table.keys
         has_null = any(batch[key].null_count for key in keys)
         refuse(has_null, UNPARSABLE, "syntax error (Primary timestamp column should not be null)")
         if not (np.diff(batch["c0"]) > 0).all():
@@ -171,14 +172,15 @@ class PreparedInsert(Insert):
 
 def parse_literal(parser, column, precision):
     """The next value, as text if DuckDB is to convert it. TDengineError when it is none for the column."""
-    if parser.accept("null"):
-        return None
-    kind, value = "now", parser.time(time.time_ns())
-    if value is None:
-        sign = parser.next().value if parser.is_next("-") or parser.is_next("+") else ""
-        kind, value = parser.token.kind, sign + parser.token.value
-        parser.refuse(kind not in ("int", "float") and (sign or kind not in ("text", "bool")))
-        parser.next()
+    sign, moment = "", None
+    if parser.token.kind not in ("int", "float", "text", "bool"):
+        if parser.accept("null"):
+            return None
+        moment = parser.time(time.time_ns())
+        if moment is None:
+            sign = parser.one_of("-", "+")
+            parser.refuse(parser.token.kind not in ("int", "float"))
+    kind, value = (parser.token.kind, sign + parser.next().value) if moment is None else ("now", moment)
     try:
         return converted(kind, value, column.type, precision)
     except (ValueError, RecursionError):
@@ -196,7 +198,7 @@ def converted(kind, value, type, precision):
     if type is TIMESTAMP and kind == "text" and DATE.fullmatch(value):  # UTC, cut to the precision
         return int(np.datetime64(value.removesuffix("Z"), PRECISIONS[precision]).astype(np.int64))
     if type.width and type is not TIMESTAMP and kind in ("int", "float", "bool"):
-        if type in (FLOAT, DOUBLE) and not abs(float(value)) <= float(np.finfo(type.dtype).max):
+        if type.dtype in LARGEST and not abs(float(value)) <= LARGEST[type.dtype]:
             raise ValueError
         return value
     if type.width or kind != "text":

@@ -136,7 +136,7 @@ class Rows(typing.NamedTuple):
             execute(f"DELETE FROM {name} WHERE c0 < {oldest}")
             table.expires_at = time.monotonic() + EXPIRES_S
         source = table.select(batch)
-        if execute(f"SELECT count(*) FROM {name} WHERE c0 >= {first}").fetchone() == (0,):
+        if not execute(f"SELECT 1 FROM {name} WHERE c0 >= {first} LIMIT 1").fetchone():
             execute(f"INSERT INTO {name} BY NAME {source}")
         else:
             match = " AND ".join(f"t.{key} = b.{key}" for key in table.keys)
