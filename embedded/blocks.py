@@ -22,7 +22,7 @@ def encode_block(columns, values, version=1):
 
 def encode_fixed(column, values):
     """(bitmap of NULLs, values)"""
-    mask = [value is None for value in values]
+    mask = [value is None for value in values] if None in values else [False] * len(values)
     if column.is_decimal:
         digits = [0 if value is None else int(value.scaleb(column.scale)) for value in values]
         payload = b"".join(number.to_bytes(column.type.width, "little", signed=True) for number in digits)
