@@ -28,7 +28,7 @@ def encode_fixed(column, values):
         payload = b"".join(number.to_bytes(column.type.width, "little", signed=True) for number in digits)
     else:
         empty = False if column.type is BOOL else 0
-        plain = [empty if value is None else value for value in values] if any(mask) else values
+        plain = [empty if value is None else value for value in values] if True in mask else values
         payload = np.array(plain, column.type.dtype).tobytes()
     return np.packbits(mask).tobytes(), payload
 

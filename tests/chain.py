@@ -78,13 +78,12 @@ class Database:
         self.dsn = os.environ.get("TDENGINE_DSN")
         self.is_stand_in = not self.dsn
         self.running = running
-        self.client = running.client if running else None
         if self.is_stand_in and running:
             self.dsn = running.dsn
         elif self.is_stand_in:
             self.dsn = f"ws://root:taosdata@127.0.0.1:{free_port()}"
             self.start()
-        self.client = self.client or Client(self.dsn)
+        self.client = running.client if running else Client(self.dsn)
 
     def start(self):
         """Starts the stand-in, with what it stored before."""

@@ -19,6 +19,8 @@ from bridge import tdengine
 from bridge.columns import literal
 from bridge.subscription import SubscribedFeed
 from clickhouse import source as clickhouse
+from clickhouse.perspective_server import read_clickhouse
+from perspective_server import read_tdengine
 
 PRECISIONS = {"ms": 3, "us": 6, "ns": 9}
 SERIAL = itertools.count()
@@ -49,16 +51,14 @@ class Clocked:
         now, *rows = await super().glance(first, end)
         return now + self.ahead_s, *rows
 
-    async def read(self, _, where, limit):
-        sql = f"SELECT {self.select} FROM {self.name} WHERE {where} ORDER BY {self.time} DESC LIMIT {limit}"
-        return await self.reader.query(sql, self.columns)
-
     async def fail(self, on):
         self.proxy.refuse() if on else self.proxy.go_on()
 
 
 class TDengineTable(Clocked, tdengine.Table):
     """shape: "supertable" with a subtable a device, "composite" key of time and device, or "plain"."""
+
+    read = staticmethod(read_tdengine)
 
     async def make(self, shape):
         self.shape, self.one_device = shape, shape == "plain"
@@ -79,7 +79,7 @@ class TDengineTable(Clocked, tdengine.Table):
 
 
 class ClickHouseTable(Clocked, clickhouse.Table):
-    one_device = False
+    one_device, read = False, staticmethod(read_clickhouse)
 
     async def make(self, digits):
         self.sql_name = self.name.removesuffix(" AS t")
@@ -88,8 +88,8 @@ class ClickHouseTable(Clocked, clickhouse.Table):
         await self.describe()
 
     async def store(self, rows):
-        time = clickhouse.TO_TIME[self.digits]
-        values = ", ".join(f"({time.format(at)}, {literal(device)})" for at, device in rows)
+        moment = clickhouse.TO_TIME[self.digits].format
+        values = ", ".join(f"({moment(at)}, {literal(device)})" for at, device in rows)
         self.direct(f"INSERT INTO {self.sql_name} VALUES {values}")
 
     async def delete(self, times):
