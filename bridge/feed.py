@@ -20,7 +20,7 @@ LOG = logging.getLogger("feed")
 WINDOW_S = 1  # rows this far around the database's clock are read by the ticks, all others after comparing
 LATE_S = 10  # after rows came late within the window, ticks read the whole window for so long
 COMPARE_S, DESCRIBE_S, RETRY_S = 1, 5, 0.5
-SWEEP_S = 2  # the counts by second of the newest hours are compared at least so often
+SWEEP_S = 2  # counts are compared at least so often also where their sum is right
 KNOWN_BY_SECOND_S = 20_000  # of the rows that are stored before the start; older ones are known by hour
 CELLS_AT_ONCE = 200_000  # rows times columns that one query of the past reads
 NO_MEMORY = "no memory for its rows is left: retrying (ulimit -v, or the machine's own)"
@@ -50,6 +50,7 @@ class Feed:
         self.newest = None  # time of the newest row near the database's clock, in the table's units
         self.made_at = self.succeeded_at = time.monotonic()  # succeeded: start of the last tick that did
         self.late_at, self.described_at, self.swept_at, self.retry_at = -LATE_S, 0.0, 0.0, 0.0
+        self.sweeps = 0
         self.full = False  # a tick since the last comparison came back with `limit` new rows
         self.loading = True  # rows of the past, until the first comparison is done
         self.less = {}  # seconds in which fewer rows were stored than shown, when compared last
@@ -147,12 +148,13 @@ class Feed:
             now, started = int(time.time() + self.offset_s), time.monotonic()
             comparison = Comparison(self.source, shown, (now - WINDOW_S, now + WINDOW_S + 1))
             sweep = started - self.swept_at > SWEEP_S
-            await comparison.run(sweep)
+            await comparison.run(self.sweeps if sweep else None)
             self.offset_s = comparison.offset_s
             if shown is not self.shown:  # the table has changed meanwhile
                 return
             if sweep:  # rarely where it takes long
-                self.swept_at = started + 20 * (time.monotonic() - started)
+                self.swept_at = started + 10 * (time.monotonic() - started)
+                self.sweeps += 1
             for hour, rows in comparison.hours.items():
                 shown.count_hour(hour, rows)
                 self.counters.missed(max(rows, 0))

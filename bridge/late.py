@@ -1,10 +1,12 @@
 """Which seconds hold more rows, or fewer, than were shown: by comparing counts, by hour first and then by second."""
 
+import itertools
 import time
 
 from .shown import HOUR
 
-SWEPT_HOURS = 3  # the newest
+QUERY = 100  # what a query costs, as so many counts of a second
+SWEEP = 3 * (HOUR + QUERY)  # what a sweep may cost: three hours that have rows in each second, or more hours
 
 
 class Comparison:
@@ -21,8 +23,11 @@ class Comparison:
         self.hours = {}  # hour: how many rows more, or fewer, are stored, of those whose seconds are not known
         self.offset_s = None  # the database's clock minus ours
 
-    async def run(self, sweep):
-        """Fills what was set above; sweep: look at the newest hours by second, even if their counts are right."""
+    async def run(self, sweep=None):
+        """Fills what was set above; sweep: its number, when also counts are looked at whose sum is right.
+
+        A sum is right, too, when one row came late and another is gone.
+        """
         first, end = self.live
         sides = ((None, first), (end, None))
         expected = [self.expected(*bounds) for bounds in sides]
@@ -30,13 +35,23 @@ class Comparison:
         self.offset_s = now - time.time()
         differ = set()
         for bounds, hours, rows in zip(sides, expected, stored, strict=True):
-            if rows != sum(hours.values()):
+            if sweep is not None or rows != sum(hours.values()):
                 counts = await self.source.counts(HOUR, *bounds)
                 differ |= {hour for hour in counts | hours if counts.get(hour, 0) != hours.get(hour, 0)}
-        if sweep:  # an hour's count is right, too, when one row came late and another is gone
-            differ |= set(sorted({second // HOUR for second in self.shown.seconds}, reverse=True)[:SWEPT_HOURS])
+        if sweep is not None:
+            differ |= self.swept(sweep)
         for hour in sorted(differ, reverse=True):
             await self.compare_seconds(hour, stored)
+
+    def swept(self, sweep):
+        """Hours to be compared by second: the newest, as many as a sweep may cost, and one of the others in turn."""
+        by_hour = self.shown.by_hour
+        rows = {hour: rows for hour, rows in self.shown.hours.items() if rows > by_hour[hour]}
+        hours = sorted(rows, reverse=True)
+        costs = itertools.accumulate(min(rows[hour], HOUR) + QUERY for hour in hours)
+        newest = sum(cost <= SWEEP for cost in costs)
+        others = hours[newest:]
+        return {*hours[:newest], *(others and [others[sweep % len(others)]])}
 
     def expected(self, first=None, end=None):
         """{hour: rows expected in it with first <= second < end}; one of both is None."""

@@ -137,6 +137,23 @@ def test_rows_that_come_at_once_into_a_second_that_had_rows_before_the_start_are
     assert asyncio.run(rows_beside_older_ones()).feed.counters.missed_rows == 3
 
 
+@pytest.mark.parametrize("rows", [3, 4000])  # an hour
+@pytest.mark.parametrize("gone", [0, 6, 7])  # an hour's number
+def test_a_late_row_is_found_while_a_row_of_another_second_is_deleted(rows, gone):
+    async def one_for_one():
+        site = Site(MemorySource(), 100_000)
+        await site.tick()
+        hours = [await site.insert("a", -3600 * k - 60, rows, 500) for k in range(8)]
+        await site.pass_time(2)
+        late = await site.insert("a", -3600 * 7 - 60, 1)
+        await site.delete([min(time for time, _ in hours[gone])])
+        for _ in range(6 if rows > HOUR and gone == 7 else 2):  # or when the hour's turn comes
+            await site.pass_time(2)
+        return late <= set(site.shown)
+
+    assert asyncio.run(one_for_one())
+
+
 def insert(source, device, offset_s, rows):
     now = int((source.clock + offset_s) * UNITS)
     source.rows.update((now - k, device) for k in range(rows))
@@ -150,7 +167,7 @@ def test_rows_known_by_hour_are_compared_by_the_whole_hour_which_the_live_second
     shown.count_hour(now // HOUR, 10)
     insert(source, "ahead", 600, 1)
     comparison = Comparison(source, shown, (now - 1, now + 2))
-    asyncio.run(comparison.run(False))
+    asyncio.run(comparison.run())
     assert comparison.hours == {now // HOUR: 1}
 
 
@@ -171,5 +188,5 @@ def test_rows_that_become_known_by_hour_while_their_hour_is_compared_are_not_mis
     shown.count(now + 599, 2)
     shown.count(now + 600, 1)
     comparison = Comparison(source, shown, (now - 1, now + 2))
-    asyncio.run(comparison.run(False))
+    asyncio.run(comparison.run())
     assert (comparison.hours, list(comparison.more)) == ({}, [now - 800])

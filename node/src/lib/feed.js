@@ -17,7 +17,7 @@ import { floorDivide, newestBefore } from "./times.js";
 const WINDOW_S = 1; // rows this far around the database's clock are read by the ticks, all others after comparing
 const LATE_MS = 10_000; // after rows came late within the window, ticks read the whole window for so long
 const [DESCRIBE_MS, RETRY_MS] = [5000, 500];
-const SWEEP_MS = 2000; // the counts by second of the newest hours are compared at least so often
+const SWEEP_MS = 2000; // counts are compared at least so often also where their sum is right
 const KNOWN_BY_SECOND_S = 20_000; // of the rows that are stored before the start; older ones are known by hour
 const CELLS_AT_ONCE = 200_000; // rows times columns that one query of the past reads
 const MASKED = ["0x0388", "0x2603", "0x0357", "0x0351"]; // no such database or table, no access: waits for the user
@@ -37,7 +37,7 @@ export class Feed {
     this.newest = null; // time of the newest row near the database's clock, in the table's units
     this.madeAt = this.succeededAt = performance.now(); // succeeded: start of the last tick that did
     this.lateAt = Number.NEGATIVE_INFINITY;
-    this.describedAt = this.sweptAt = this.retryAt = this.held = 0;
+    this.describedAt = this.sweptAt = this.sweeps = this.retryAt = this.held = 0;
     this.isFull = false; // a tick since the last comparison came back with `limit` new rows
     this.isLoading = true; // rows of the past, until the first comparison is done
     this.less = new Map(); // seconds in which fewer rows were stored than shown, when compared last
@@ -143,9 +143,12 @@ export class Feed {
       const started = performance.now();
       const comparison = new Comparison(this.source, shown, [now - WINDOW_S, now + WINDOW_S + 1]);
       const isSweep = started - this.sweptAt > SWEEP_MS;
-      await comparison.run(isSweep);
+      await comparison.run(isSweep ? this.sweeps : null);
       if (shown !== this.shown) return;
-      if (isSweep) this.sweptAt = started + 20 * (performance.now() - started); // rarely where it takes long
+      if (isSweep) {
+        this.sweptAt = started + 10 * (performance.now() - started); // rarely where it takes long
+        this.sweeps += 1;
+      }
       for (const [hour, rows] of comparison.hours) {
         shown.countHour(hour, rows);
         this.counters.missed({ rows: Math.max(rows, 0) });

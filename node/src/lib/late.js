@@ -2,7 +2,8 @@
 
 import { HOUR, hourOf } from "./shown.js";
 
-const SWEPT_HOURS = 3; // the newest, whose counts by second are compared also when those by hour are right
+const QUERY = 100; // what a query costs, as so many counts of a second
+const SWEEP = 3 * (HOUR + QUERY); // what a sweep may cost: three hours that have rows in each second, or more hours
 
 /**
  * One comparison of what a source stores with what was shown, outside the `live` seconds [first, end].
@@ -18,8 +19,12 @@ export class Comparison {
     this.hours = new Map(); // hour: how many rows more, or fewer, are stored, of those whose seconds are not known
   }
 
-  /** Fills more, fewer and hours; isSweep: look at the newest hours by second, even if their counts are right. */
-  async run(isSweep) {
+  /**
+   * Fills more, fewer and hours; sweep: its number, when also counts are looked at whose sum is right.
+   *
+   * A sum is right, too, when one row came late and another is gone.
+   */
+  async run(sweep = null) {
     const [first, end] = this.live;
     const [differ, rowsOfSides] = [new Set(), []];
     for (const bounds of [
@@ -29,17 +34,26 @@ export class Comparison {
       const expected = this.expected(...bounds);
       const rows = await this.source.count(...bounds);
       rowsOfSides.push(rows);
-      if (rows === [...expected.values()].reduce((all, each) => all + each, 0)) continue;
+      if (sweep === null && rows === [...expected.values()].reduce((all, each) => all + each, 0)) continue;
       const stored = await this.source.counts(HOUR, ...bounds);
       for (const hour of [...stored.keys(), ...expected.keys()])
         if ((stored.get(hour) ?? 0) !== (expected.get(hour) ?? 0)) differ.add(hour);
     }
-    if (isSweep) {
-      // an hour's count is right, too, when one row came late and another is gone
-      const known = [...new Set([...this.shown.seconds.keys()].map(hourOf))].sort((a, b) => b - a);
-      for (const hour of known.slice(0, SWEPT_HOURS)) differ.add(hour);
-    }
+    if (sweep !== null) for (const hour of this.swept(sweep)) differ.add(hour);
     for (const hour of [...differ].sort((a, b) => b - a)) await this.compareSeconds(hour, rowsOfSides);
+  }
+
+  /** Hours to be compared by second: the newest, as many as a sweep may cost, and one of the others in turn. */
+  swept(sweep) {
+    const { hours: rows, byHour } = this.shown;
+    const hours = [...rows.keys()].filter((hour) => rows.get(hour) > (byHour.get(hour) ?? 0)).sort((a, b) => b - a);
+    let [newest, cost] = [0, 0];
+    for (; newest < hours.length; newest++) {
+      cost += Math.min(rows.get(hours[newest]), HOUR) + QUERY;
+      if (cost > SWEEP) break;
+    }
+    const others = hours.slice(newest);
+    return [...hours.slice(0, newest), ...(others.length ? [others[sweep % others.length]] : [])];
   }
 
   /** Map of hour to rows expected in it with first <= second < end; one of both is null. */
