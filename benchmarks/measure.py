@@ -89,6 +89,8 @@ def start(made, *, viewers=0, interval=250, rows_per_s=1000, limit=1000, source=
     producer = made.producer("--interval", interval, "--rows", max(rows_per_s * interval // 1000, 1))
     server = made.server("--interval", interval, "--source", source, "--max-viewers", 100 + viewers, limit=limit)
     wait_until(lambda: made.table()["held"] >= limit, ROWS_S, lambda: f"{limit} rows to be shown: {made.health()}")
+    if source == "subscribe":
+        wait_until(lambda: made.table()["subscriptions"], ROWS_S, made.health)
     return producer, server
 
 

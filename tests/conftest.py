@@ -1,11 +1,17 @@
 """What tests ask for by name."""
 
+import os
 import pathlib
+import sys
 
 import pytest
 from chain import Database
 from stand_in import Client, StandIn
 from xdist.scheduler import LoadScopeScheduling
+
+WITHOUT = str(pathlib.Path(__file__).parent / "without")
+sys.path.insert(0, WITHOUT)
+os.environ["PYTHONPATH"] = WITHOUT  # of all that tests start
 
 
 @pytest.fixture(scope="session")

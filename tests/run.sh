@@ -102,6 +102,7 @@ main() {
     install_program nginx-light "the test of deploy/nginx.conf is skipped" nginx || true
     install_node
     check_style
+    unset PYTHONDONTWRITEBYTECODE # or each of thousands of processes compiles the project again
     processes=$($python -c 'import os; print((os.cpu_count() or 1) + 2)')
     status=0
     $python -m pytest -n "${PYTEST_PROCESSES:-$processes}" --no-loadscope-reorder "$@" || status=$?
