@@ -11,7 +11,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 WITHOUT = str(pathlib.Path(__file__).parent / "without")
 sys.path.insert(0, WITHOUT)
-os.environ["PYTHONPATH"] = WITHOUT  # of all that tests start
+# of all that tests start
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [WITHOUT, os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(scope="session")

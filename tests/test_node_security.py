@@ -11,7 +11,7 @@ import urllib.parse
 import pytest
 from engine_site import Site
 from helpers import free_port, health, running, wait_until
-from node_chain import NODE, skip_without_node
+from node_chain import NODE, PROGRAM, skip_without_node
 from security_viewers import plain
 from test_security import (  # noqa: F401 (pytest runs them with this module's servers)
     silent,
@@ -51,7 +51,7 @@ SCRIPTS = ["src/producer.js", "src/server.js"]
 def site(tmp_path_factory):
     """Rows flow into the table at site.port."""
     port = free_port()
-    with running(["node", NODE / "test/site.js", port], tmp_path_factory.mktemp("site"), "site") as process:
+    with running([*PROGRAM, NODE / "test/site.js", port], tmp_path_factory.mktemp("site"), "site") as process:
         site = Site(port, process)
         wait_until(lambda: site.health().get("status") == "ok", 60, process.log)
         yield site
@@ -66,14 +66,14 @@ def strict(tmp_path_factory):
     args = ["--port", "0", "--no-file-origin", "--max-viewers", "20", "--allow-host", "proxied.example"]
     args += ["--allow-origin", "https://demo.example", "--allow-origin", "http://demo.example:9000/"]
     env = {"TDENGINE_DSN": f"ws://127.0.0.1:{free_port()}", "VIRTUAL_ENV": sys.prefix}
-    with running(["node", NODE / "src/server.js", *args], folder, env=env) as process:
+    with running([*PROGRAM, NODE / "src/server.js", *args], folder, env=env) as process:
         page = wait_until(lambda: re.search(r"page at http://127\.0\.0\.1:(\d+)/", process.stderr()), 60, process.log)
         yield int(page[1]), folder, process
         assert process.alive(), process.log()
 
 
 def test_connections_beyond_the_descriptors_are_closed_and_their_end_lets_others_in(tmp_path):
-    args = ["bash", "-c", 'ulimit -n 256; exec "$@"', "-", "node", NODE / "src/server.js", "--port", "0"]
+    args = ["bash", "-c", 'ulimit -n 256; exec "$@"', "-", *PROGRAM, NODE / "src/server.js", "--port", "0"]
     with contextlib.ExitStack() as stack:
         env = {"TDENGINE_DSN": f"ws://127.0.0.1:{free_port()}"}
         process = stack.enter_context(running(args, tmp_path, "server", env=env))

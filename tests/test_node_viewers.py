@@ -5,7 +5,7 @@ import contextlib
 import pytest
 from engine_site import Site
 from helpers import free_port, running, wait_until
-from node_chain import NODE, skip_without_node
+from node_chain import NODE, PROGRAM, skip_without_node
 from test_sharing import (  # noqa: F401 (pytest runs them with this module's site)
     test_a_view_outlives_the_viewer_that_asked_first,
     test_a_view_that_the_engine_refuses_is_refused_to_each,
@@ -32,7 +32,7 @@ skip_without_node()
 @contextlib.contextmanager
 def node_site(folder, *flags):
     port = free_port()
-    with running(["node", NODE / "test/site.js", port, *flags], folder, "site") as process:
+    with running([*PROGRAM, NODE / "test/site.js", port, *flags], folder, "site") as process:
         site = Site(port, process)
         wait_until(lambda: site.health().get("status") == "ok", 60, process.log)
         yield site

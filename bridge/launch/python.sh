@@ -18,10 +18,11 @@ find_python() {
     exit 1
 }
 
-# Replaces this shell by Python. Signals wait until Python can handle them, where env can do that.
+# Replaces this shell by Python, which leaves no bytecode for --clean to find. Signals wait until Python can handle them,
+# where env can do that.
 hand_over() {
     if env --block-signal=INT true 2>/dev/null; then
-        exec env --block-signal=INT --block-signal=TERM --block-signal=HUP "$python" "$@"
+        exec env --block-signal=INT --block-signal=TERM --block-signal=HUP "$python" -B "$@"
     fi
-    exec "$python" "$@"
+    exec "$python" -B "$@"
 }
