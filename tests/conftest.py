@@ -90,11 +90,11 @@ def source_of(item):
 class Scheduling(LoadScopeScheduling):
     """Tests go to the next process that is free, those of a file of TOGETHER as one.
 
-    Every other process has those that mostly wait, so that all the time some compute meanwhile.
+    As many processes as there are cores have those first that compute, the others those that mostly wait.
     """
 
     def _assign_work_unit(self, node):
-        wait = int(node.gateway.id.removeprefix("gw")) % 2 == 1
+        wait = int(node.gateway.id.removeprefix("gw")) >= os.cpu_count()
         first = next((scope for scope in self.workqueue if (self.file(scope) in WAIT) == wait), None)
         if first:
             self.workqueue.move_to_end(first, last=False)
