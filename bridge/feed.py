@@ -78,7 +78,7 @@ class Feed:
 
     def window(self, started):
         """The condition of a tick: the last second, or back to the last tick that succeeded; not what was shown."""
-        first = time.time() + self.offset_s - WINDOW_S - (started - self.succeeded_at)
+        first = time.time() + self.offset_s - WINDOW_S - (time.monotonic() - self.succeeded_at)
         first = max(int(first * self.source.units_per_s), self.start * self.source.units_per_s)
         if self.newest is not None and started - self.late_at > LATE_S:
             first = max(first, self.newest)

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import time
 
 import hypothesis
 import pyarrow as pa
@@ -107,6 +108,30 @@ def test_of_a_second_that_a_tick_showed_a_part_of_the_rest_is_loaded_as_far_as_i
     site = asyncio.run(rows_of_three_seconds_with_room_for_those_of_one_and_a_bit())
     assert len(site.shown) == site.feed.held == 1200
     assert site.feed.counters.missed_rows == 0
+
+
+def test_rows_of_the_last_second_fill_the_limit_before_older_ones_when_the_beginning_takes_long():
+    async def rows_between_what_a_late_tick_and_what_the_comparison_look_at():
+        site = Site(MemorySource(), 100, history_s=600)
+        site.source.clock += 0.9
+        newest = await site.insert("a", -0.8, 35)
+        await site.insert("b", -1, 200)
+        counts = site.source.counts
+
+        async def slow_counts(*arguments, **bounds):
+            await asyncio.sleep(0.2)
+            return await counts(*arguments, **bounds)
+
+        site.source.counts = slow_counts
+        await site.tick()
+        site.source.counts = counts
+        site.feed.offset_s = site.source.clock + 1.02 - time.time()
+        await site.feed.compare()
+        await site.pass_time(2)
+        await site.pass_time(2)
+        return newest <= set(site.shown), len(site.shown)
+
+    assert asyncio.run(rows_between_what_a_late_tick_and_what_the_comparison_look_at()) == (True, 100)
 
 
 @pytest.mark.parametrize(("stored_before", "missed"), [(True, 0), (False, 5)])

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import statistics
 import time
 
 import generated
@@ -141,7 +142,8 @@ def test_one_who_asks_all_the_time_waits_and_the_others_do_not(site):
                 port = pb.ViewPort(start_row=len(times), end_row=20_000)  # not what was answered already
                 assert await greedy.error("view_to_rows_string", "plain", pb.ReadText(viewport=port)) == ""
                 times.append(time.monotonic() - asked)
-            assert max(times) > 3 * min(times)  # some had to wait for their time
+            # the last had to wait for their time, three times as long as a read takes
+            assert statistics.median(times[-len(times) // 3 :]) > 1.5 * statistics.median(times[:5]), times
         assert honest_viewer.reads > 10
 
     beside_an_honest_viewer(site, scene)

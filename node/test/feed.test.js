@@ -268,6 +268,26 @@ test("of a second that a tick showed a part of, the rest is loaded as far as it 
   assert.deepStrictEqual([site.shown.size, site.feed.held, site.feed.counters.missedRows], [1200, 1200, 0]);
 });
 
+test("rows of the last second fill the limit before older ones when the beginning takes long", async () => {
+  const site = new Site(100, {}, 600);
+  site.source.clock += 0.9;
+  const newest = site.source.insert("a", -0.8, 35); // between what a late tick and what the comparison look at
+  site.source.insert("b", -1, 200);
+  const counts = site.source.counts.bind(site.source);
+  site.source.counts = async (...bounds) => {
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    return counts(...bounds);
+  };
+  await site.tick();
+  site.source.counts = counts;
+  site.source.clock += 1.02;
+  await site.feed.compare();
+  await site.pass(2);
+  await site.pass(2);
+  assert.ok(newest.every((key) => site.shown.has(key)));
+  assert.strictEqual(site.shown.size, 100);
+});
+
 for (const [when, missed] of [
   ["before", 0],
   ["after", 5],

@@ -69,7 +69,7 @@ export class Feed {
   window(started) {
     const { time, unitsPerS } = this.source;
     const units = (second) => BigInt(Math.floor(second * 1000)) * (unitsPerS / 1000n);
-    const back = nowS() + this.offsetS - WINDOW_S - (started - this.succeededAt) / 1000;
+    const back = nowS() + this.offsetS - WINDOW_S - (performance.now() - this.succeededAt) / 1000;
     const reach = units(Math.max(back, this.start));
     const first = this.newest > reach && started - this.lateAt > LATE_MS ? this.newest : reach;
     const end = units(nowS() + this.offsetS + WINDOW_S);
