@@ -65,7 +65,7 @@ class Feed:
         with self.reported():
             if self.shown is None:
                 await self.begin()
-            rows = await self.read(self.source, self.window(started), self.limit)
+            rows = await self.read(self.source, self.window(), self.limit)
             new = self.shown.unseen(rows)
             self.full |= 0 < new.num_rows == self.limit
             await self.put(new)
@@ -76,11 +76,12 @@ class Feed:
         if self.counters.succeeded():
             LOG.info("%s: the database answers again", self.source)
 
-    def window(self, started):
+    def window(self):
         """The condition of a tick: the last second, or back to the last tick that succeeded; not what was shown."""
-        first = time.time() + self.offset_s - WINDOW_S - (time.monotonic() - self.succeeded_at)
+        now = time.monotonic()
+        first = time.time() + self.offset_s - WINDOW_S - (now - self.succeeded_at)
         first = max(int(first * self.source.units_per_s), self.start * self.source.units_per_s)
-        if self.newest is not None and started - self.late_at > LATE_S:
+        if self.newest is not None and now - self.late_at > LATE_S:
             first = max(first, self.newest)
         end = int((time.time() + self.offset_s + WINDOW_S) * self.source.units_per_s)
         self.shown.live = range(first // self.source.units_per_s - WINDOW_S, end // self.source.units_per_s + 1)

@@ -35,7 +35,7 @@ class Comparison:
         self.offset_s = now - time.time()
         differ = set()
         for bounds, hours, rows in zip(sides, expected, stored, strict=True):
-            if sweep is not None or rows != sum(hours.values()):
+            if rows != sum(hours.values()) or (sweep is not None and rows):
                 counts = await self.source.counts(HOUR, *bounds)
                 differ |= {hour for hour in counts | hours if counts.get(hour, 0) != hours.get(hour, 0)}
         if sweep is not None:
@@ -45,13 +45,14 @@ class Comparison:
 
     def swept(self, sweep):
         """Hours to be compared by second: the newest, as many as a sweep may cost, and one of the others in turn."""
-        by_hour = self.shown.by_hour
-        rows = {hour: rows for hour, rows in self.shown.hours.items() if rows > by_hour[hour]}
-        hours = sorted(rows, reverse=True)
+        rows, by_hour = self.shown.hours, self.shown.by_hour
+        hours = sorted((hour for hour in rows if rows[hour] > by_hour[hour]), reverse=True)
         costs = itertools.accumulate(min(rows[hour], HOUR) + QUERY for hour in hours)
         newest = sum(cost <= SWEEP for cost in costs)
-        others = hours[newest:]
-        return {*hours[:newest], *(others and [others[sweep % len(others)]])}
+        swept, others = set(hours[:newest]), hours[newest:]
+        if others:
+            swept.add(others[sweep % len(others)])
+        return swept
 
     def expected(self, first=None, end=None):
         """{hour: rows expected in it with first <= second < end}; one of both is None."""

@@ -169,18 +169,19 @@ def test_connection_cut_and_the_database_away(chains):
     proxy = chains[0].proxy
     viewers, producer = [chain.viewer() for chain in chains], chains[0].producer(*SLOW)
     wait_for_rows_of_each(chains, 200, 30)
+    states = []
+
+    def status_of(chain):
+        states.append(chain.health()["status"])
+        return states[-1]
+
     for is_long in (False, True):
-        reconnects, states = [chain.table()["reconnects"] for chain in chains], []
+        reconnects = [chain.table()["reconnects"] for chain in chains]
         proxy.refuse()
         for chain in chains:
             wait_until(lambda c=chain: c.table()["error"], 30, chain.health)
         for chain in chains if is_long else ():
-
-            def is_stale(chain=chain, states=states):
-                states.append(chain.health()["status"])
-                return states[-1] == "stale"
-
-            promised(is_stale, 9, "stale after 5 s without a row")
+            promised(lambda c=chain: status_of(c) == "stale", 9, "stale after 5 s without a row")
         before = [chain.table()["rows"] for chain in chains]
         proxy.go_on()
         for chain, rows in zip(chains, before, strict=True):

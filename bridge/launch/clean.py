@@ -21,8 +21,8 @@ def found():
     paths = [ROOT / name for name in OWN]
     folders = [folder for folder in (ROOT, ROOT / "clickhouse") if install.stamp(folder) is not None]
     paths += [folder / "venv" for folder in folders if not (folder / "venv").is_symlink()]
-    ours = (path for path in ROOT.rglob("__pycache__") if "venv" not in path.relative_to(ROOT).parts)
-    paths += [path for path in ours if "node_modules" not in path.parts]
+    inside = [path.relative_to(ROOT) for path in ROOT.rglob("__pycache__")]
+    paths += [ROOT / path for path in inside if not {"venv", "node_modules"} & set(path.parts)]
     return [path for path in paths if path.exists() or path.is_symlink()]
 
 

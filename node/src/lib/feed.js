@@ -52,7 +52,7 @@ export class Feed {
     await this.reported(async () => {
       if (this.shown === null) await this.begin();
       const { shown } = this;
-      const rows = await this.read(this.source, this.window(started), this.limit);
+      const rows = await this.read(this.source, this.window(), this.limit);
       const fresh = shown.unseen(rows);
       this.isFull ||= fresh.length > 0 && fresh.length === this.limit;
       await this.put(fresh, shown);
@@ -66,12 +66,13 @@ export class Feed {
   }
 
   /** The condition of a tick: the last second, or back to the last tick that succeeded; not what was shown. */
-  window(started) {
+  window() {
     const { time, unitsPerS } = this.source;
     const units = (second) => BigInt(Math.floor(second * 1000)) * (unitsPerS / 1000n);
-    const back = nowS() + this.offsetS - WINDOW_S - (performance.now() - this.succeededAt) / 1000;
+    const now = performance.now();
+    const back = nowS() + this.offsetS - WINDOW_S - (now - this.succeededAt) / 1000;
     const reach = units(Math.max(back, this.start));
-    const first = this.newest > reach && started - this.lateAt > LATE_MS ? this.newest : reach;
+    const first = this.newest > reach && now - this.lateAt > LATE_MS ? this.newest : reach;
     const end = units(nowS() + this.offsetS + WINDOW_S);
     this.shown.live = [floorDivide(reach, unitsPerS) - WINDOW_S, floorDivide(end, unitsPerS) + 1];
     return `${time} >= ${first} AND ${time} < ${end}`;

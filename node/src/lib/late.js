@@ -34,7 +34,8 @@ export class Comparison {
       const expected = this.expected(...bounds);
       const rows = await this.source.count(...bounds);
       rowsOfSides.push(rows);
-      if (sweep === null && rows === [...expected.values()].reduce((all, each) => all + each, 0)) continue;
+      const isRight = rows === [...expected.values()].reduce((all, each) => all + each, 0);
+      if (isRight && (sweep === null || !rows)) continue;
       const stored = await this.source.counts(HOUR, ...bounds);
       for (const hour of [...stored.keys(), ...expected.keys()])
         if ((stored.get(hour) ?? 0) !== (expected.get(hour) ?? 0)) differ.add(hour);
@@ -52,8 +53,9 @@ export class Comparison {
       cost += Math.min(rows.get(hours[newest]), HOUR) + QUERY;
       if (cost > SWEEP) break;
     }
-    const others = hours.slice(newest);
-    return [...hours.slice(0, newest), ...(others.length ? [others[sweep % others.length]] : [])];
+    const [swept, others] = [hours.slice(0, newest), hours.slice(newest)];
+    if (others.length) swept.push(others[sweep % others.length]);
+    return swept;
   }
 
   /** Map of hour to rows expected in it with first <= second < end; one of both is null. */
