@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from .sql import quoted
+
 UNSHOWN = "(unshown values)"  # an extra column, there only when needed: how many of a row's values became null
 ROW = "(row)"  # an extra column, of sources whose rows can be told apart by nothing else
-UNITS_PER_S = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 # Wider than TDengine's where the engine's sums overflow as rows leave a table with a limit (docs/engine-faults.md).
 INTEGERS = {
     "TINYINT": pa.int32(), "SMALLINT": pa.int32(), "INT": pa.int32(), "BIGINT": pa.int64(),
@@ -27,16 +28,6 @@ class Column:
     type: pa.DataType
     convert: Callable | None = None
     unit: str = ""  # of a timestamp's integers: ms, us, ns
-
-
-def quoted(name):
-    """A name as it stands in SQL: taken as it is, whatever its characters."""
-    return f"`{name}`"
-
-
-def literal(text):
-    """A text as it stands in SQL."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def finite(value):

@@ -129,11 +129,10 @@ class Feed:
         self.counters.missed(values=unshown)
         self.counters.note = None
         newest_s = lag_s = None
-        times = rows.column(shown.key[0]).to_numpy().view("int64")
         now = time.time() + self.offset_s
-        near = times[times < (now + WINDOW_S) * self.source.units_per_s]
-        if len(near):
-            newest = int(near.max())
+        end = (now + WINDOW_S) * self.source.units_per_s
+        newest = max((at for at in shown.times(rows) if at < end), default=None)
+        if newest is not None:
             newest_s = newest / self.source.units_per_s
             if now - newest_s < WINDOW_S + time.monotonic() - self.succeeded_at:
                 lag_s = now - newest_s

@@ -6,10 +6,8 @@ The functions with a connection run in the outbox's child process.
 import re
 import time
 
-from . import columns as col
 from .outbox import Refused
-from .subscription import topic_of
-from .tdengine import words
+from .sql import UNITS_PER_S, literal, quoted, topic_of, words
 
 OPTIONS = {"PRECISION": "PRECISION 'ns'", "KEEP": "KEEP 1d DURATION 1h"}  # a demo left running must not fill the disk
 TOPIC_S = 6  # tries to drop a topic that is in use: servers that end leave it free
@@ -22,17 +20,17 @@ class OtherColumns(Exception):
 
 def make_database(connection, database, options=""):
     """Makes the database when it is missing, rows kept for a day unless the options say KEEP; its units per second."""
-    sql = f"SELECT `precision` FROM information_schema.ins_databases WHERE name = {col.literal(database)}"
+    sql = f"SELECT `precision` FROM information_schema.ins_databases WHERE name = {literal(database)}"
     if not list(connection.query(sql)):  # looked for first: who may use a database may not make one
         options = [options] + [text for word, text in OPTIONS.items() if word not in options.upper()]
-        connection.execute(f"CREATE DATABASE IF NOT EXISTS {col.quoted(database)} {' '.join(options)}")
-    return col.UNITS_PER_S[list(connection.query(sql))[0][0]]
+        connection.execute(f"CREATE DATABASE IF NOT EXISTS {quoted(database)} {' '.join(options)}")
+    return UNITS_PER_S[list(connection.query(sql))[0][0]]
 
 
 def make_table(connection, database, table, columns, tags):
     """Makes the table, with tags the supertable, when it is missing. OtherColumns when it can't take these columns."""
-    name = f"{col.quoted(database)}.{col.quoted(table)}"
-    listed = [", ".join(f"{col.quoted(each)} {kind}" for each, kind in part.items()) for part in (columns, tags)]
+    name = f"{quoted(database)}.{quoted(table)}"
+    listed = [", ".join(f"{quoted(each)} {kind}" for each, kind in part.items()) for part in (columns, tags)]
     connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({listed[0]})" + (f" TAGS ({listed[1]})" if tags else ""))
     found = {row[0]: (row[1], row[2]) for row in connection.query(f"DESCRIBE {name}")}
     differ = []
@@ -54,22 +52,20 @@ def reset(url, database, table):
     topic, give_up_at = topic_of(database, table), time.monotonic() + TOPIC_S
     while topic in [name for (name,) in connection.query("SHOW TOPICS")]:
         try:
-            connection.execute(f"DROP TOPIC IF EXISTS {col.quoted(topic)}")
+            connection.execute(f"DROP TOPIC IF EXISTS {quoted(topic)}")
         except taosws.Error as error:
             if not any(code in str(error) for code in IN_USE):
                 raise
             if time.monotonic() > give_up_at:
                 raise OtherColumns(f"--reset: {holder(connection, topic)}") from None
             time.sleep(0.2)
-    if list(
-        connection.query(f"SELECT name FROM information_schema.ins_databases WHERE name = {col.literal(database)}")
-    ):
-        connection.execute(f"DROP TABLE IF EXISTS {col.quoted(database)}.{col.quoted(table)}")
+    if list(connection.query(f"SELECT name FROM information_schema.ins_databases WHERE name = {literal(database)}")):
+        connection.execute(f"DROP TABLE IF EXISTS {quoted(database)}.{quoted(table)}")
 
 
 def holder(connection, topic):
     """Who holds a topic, as far as TDengine says."""
-    sql = f"SELECT consumer_group FROM information_schema.ins_subscriptions WHERE topic_name = {col.literal(topic)}"
+    sql = f"SELECT consumer_group FROM information_schema.ins_subscriptions WHERE topic_name = {literal(topic)}"
     try:
         groups = sorted({str(group) for (group,) in connection.query(sql)})
     except Exception:

@@ -10,6 +10,7 @@ import ssl
 import sys
 
 from . import VERSION, dsn
+from .sql import split_name
 
 INSTALL = "run ./install.sh, then `source venv/bin/activate`"
 # the environment's variable that may hold the DSN, the DSN otherwise, how to parse it
@@ -167,8 +168,6 @@ def server(doc, datasets, kind=TDENGINE, argv=None):
 
     datasets: {name: (database, table, title)}.
     """
-    from .tdengine import split_name
-
     parser = Parser(doc)
     parser.add_argument("--dataset", choices=[*datasets, "all"], help="which of the demo's tables (default: stocks)")
     parser.add_argument(

@@ -28,9 +28,13 @@ class Shown:
         self.rows = 0  # in self.seconds
         self.live = range(0)  # seconds that are read again and again: their keys are kept
 
+    def times(self, rows):
+        """The times of an Arrow table's rows, in the table's units since 1970."""
+        return rows.column(self.key[0]).cast(pa.int64()).to_pylist()
+
     def keys(self, rows):
         """[(second, key)] of an Arrow table's rows, in their order."""
-        times = rows.column(self.key[0]).to_numpy().view("int64").tolist()
+        times = self.times(rows)
         others = [rows.column(name).to_pylist() for name in self.key[1:]]
         keys = zip(times, *others, strict=True) if others else times
         return [(time // self.units_per_s, key) for time, key in zip(times, keys, strict=True)]

@@ -19,6 +19,7 @@ import pyarrow as pa
 from . import child
 from . import columns as col
 from .feed import Feed
+from .sql import quoted, topic_of
 
 LOG = logging.getLogger("feed")
 POLL_S = 0.2  # short: taosws holds the interpreter lock meanwhile, and TDengine now and then misses a wake-up
@@ -26,11 +27,6 @@ SILENT_S = 5  # without an answer to a poll: the consumer is dead, or as good as
 CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
 TOPIC_S = 5  # tries to drop a topic that is still in use
 RETRY_S = 0.5
-
-
-def topic_of(database, table):
-    """The topic on a table: made when it is missing, and stays; servers share it, each in a group of its own."""
-    return f"perspective_{database}_{table}"
 
 
 class SubscribedFeed(Feed):
@@ -81,8 +77,8 @@ class SubscribedFeed(Feed):
         context = multiprocessing.get_context("spawn")
         self.pipe, other_end = context.Pipe(duplex=False)
         columns = self.source.columns
-        select = ", ".join(f"{each.expression} AS {col.quoted(each.name)}" for each in columns)
-        topic = col.quoted(topic_of(self.source.database, self.source.table))
+        select = ", ".join(f"{each.expression} AS {quoted(each.name)}" for each in columns)
+        topic = quoted(topic_of(self.source.database, self.source.table))
         arguments = (other_end, self.dsn, topic, f"SELECT {select} FROM {self.source.name}", columns, self.topic_anew)
         self.process = context.Process(target=run_subscriber, args=arguments, daemon=True, name="subscriber")
         try:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from . import columns as col
 from .child import Child, Lost
+from .sql import UNITS_PER_S, literal, quoted, words
 
 ROWS_AT_ONCE = 4096  # TDengine's block
 TRANSPORT = ("0xE0", "0xe0")  # taosws' own codes: no connection, no reply; all others are TDengine's answers
@@ -29,11 +30,6 @@ class Error(Exception):
         self.away = self.code.startswith(TRANSPORT) or not self.code
         self.waiting = self.code in WAITING
         self.outdated = self.code == "0x2602"  # no such column
-
-
-def words(text):
-    """TDengine's words, without taosws' wrapping."""
-    return re.sub(r"Internal error: `(.*)`", r"\1", text, flags=re.DOTALL)
 
 
 class Reader:
@@ -76,7 +72,7 @@ class Table:
     def __init__(self, reader, database, name, title=None, dataset=None, dates=()):
         self.reader, self.database, self.table = reader, database, name
         self.title, self.dataset, self.dates = title or name, dataset, dates
-        self.name = f"{col.quoted(database)}.{col.quoted(name)}"
+        self.name = f"{quoted(database)}.{quoted(name)}"
         self.columns, self.created, self.supertable, self.units_per_s = (), None, False, 0
 
     def __str__(self):
@@ -84,13 +80,13 @@ class Table:
 
     async def describe(self):
         """Reads columns, key and precision; True when they differ from before. Error when there is no such table."""
-        of = f"FROM information_schema.{{}} WHERE db_name = {col.literal(self.database)} AND {{}} = "
-        of += col.literal(self.table)
+        of = f"FROM information_schema.{{}} WHERE db_name = {literal(self.database)} AND {{}} = "
+        of += literal(self.table)
         described, supertables, tables, precisions = await self.reader.queries(
             f"DESCRIBE {self.name}",
             f"SELECT create_time {of.format('ins_stables', 'stable_name')}",
             f"SELECT create_time {of.format('ins_tables', 'table_name')}",
-            f"SELECT `precision` FROM information_schema.ins_databases WHERE name = {col.literal(self.database)}",
+            f"SELECT `precision` FROM information_schema.ins_databases WHERE name = {literal(self.database)}",
         )
         supertable, created = bool(supertables), supertables or tables
         if not precisions or not created:
@@ -105,8 +101,8 @@ class Table:
         found = (columns, str(created), supertable)
         changed = found != (self.columns, self.created, self.supertable)
         self.columns, self.created, self.supertable = found
-        self.units_per_s = col.UNITS_PER_S[precision]
-        self.time = col.quoted(described[0][0])
+        self.units_per_s = UNITS_PER_S[precision]
+        self.time = quoted(described[0][0])
         # what tells two rows apart: the time, a composite key, and in a supertable the subtable
         self.key = [described[0][0], *keys, *(["tbname"] if supertable else [])]
         self.select = ", ".join(each.expression for each in columns)
@@ -156,14 +152,6 @@ class Table:
         if error.away:
             return f"TDengine does not answer: is it running? Retrying ({text})"
         return f"TDengine answered: {text}"
-
-
-def split_name(text, database=None):
-    """(database, table) of `DB.TABLE`; a part in back-quotes may hold dots. ValueError unless there are two parts."""
-    match = re.fullmatch(r"(?:(?:`([^`]+)`|([^`.]+))\.)?(?:`([^`]+)`|([^`]+))", text)
-    if match is None or not (database := match[1] or match[2] or database):
-        raise ValueError(f"'{text}' is not DB.TABLE (a name with a dot in back-quotes: 'factory.`a.b`')")
-    return database, match[3] or match[4]
 
 
 _connection = None  # the child's, for all its queries

@@ -5,9 +5,9 @@ What has a connection runs in the outbox's child process.
 
 import re
 
-from bridge.columns import literal
 from bridge.outbox import Refused
 from bridge.report import say
+from bridge.sql import literal
 from clickhouse.client import BAD_OPTIONS, REFUSED, connect, words
 from clickhouse.source import quoted
 

@@ -7,7 +7,8 @@ import re
 
 import pyarrow as pa
 
-from bridge.columns import ROW, UNSHOWN, Column, literal
+from bridge.columns import ROW, UNSHOWN, Column
+from bridge.sql import literal
 from clickhouse.client import BAD_OPTIONS, ERRORS, READ_TIMEOUT_S, REFUSED, code, connect, words
 
 CALL_LIMIT_S = 10  # a query that takes longer is given up, even when bytes still trickle in

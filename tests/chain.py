@@ -14,8 +14,9 @@ import sys
 import threading
 import urllib.parse
 
-from helpers import PATIENCE, ROOT, Process, free_port, health, python, wait_until
+from helpers import PATIENCE, ROOT, Process, free_port, health, wait_until
 from proxy import Proxy
+from read_table import see
 
 TABLES = {"stocks": "stocks_values", "meters": "meters"}  # of each dataset, in TDengine
 SOURCES = ["poll", "subscribe"]  # how the server gets its rows: @pytest.mark.parametrize("source", SOURCES)
@@ -226,10 +227,7 @@ class Chain:
 
     def see(self, title, **config):
         """What a viewer sees of a table: {"schema": ..., "columns": ...}; config as of a view."""
-        url = f"ws://127.0.0.1:{self.port}/websocket"
-        done = python(ROOT / "tests/read_table.py", url, title, json.dumps(config), timeout=60)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return see(f"ws://127.0.0.1:{self.port}/websocket", title, 60 * PATIENCE, **config)
 
     def viewer(self, dataset="stocks", *args):
         address = f"{self.scheme.replace('http', 'ws')}://127.0.0.1:{self.port}{self.prefix}/websocket"

@@ -33,7 +33,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_):
-        self.refuse()
+        self.call(self.end())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(STOP_S)
 
@@ -90,6 +90,13 @@ class Proxy:
     async def close(self):
         self.listener.close()
         await self.reset()
+
+    async def end(self):
+        await self.close()
+        if tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=STOP_S / 2)
 
     async def serve(self, reader, writer):
         self.connections += 1

@@ -1,14 +1,14 @@
-"""Prints what a viewer sees of a table as JSON: python tests/read_table.py WS_URL TABLE [CONFIG of a view as JSON]"""
+"""What a viewer sees of a table, as {"schema": ..., "columns": ...}."""
 
 import asyncio
+import concurrent.futures
 import json
-import sys
 
 import perspective
 import tornado.websocket
 
 
-async def main(url, name, config="{}"):
+async def read(url, name, config):
     socket = await tornado.websocket.websocket_connect(url, connect_timeout=5, max_message_size=2**30)
     client = perspective.AsyncClient(lambda message: socket.write_message(message, binary=True))
 
@@ -18,10 +18,15 @@ async def main(url, name, config="{}"):
 
     receiving = asyncio.create_task(receive())
     table = await client.open_table(name)
-    view = await table.view(**json.loads(config))
+    view = await table.view(**config)
     columns = json.loads(await view.to_columns_string())
-    print(json.dumps({"schema": await table.schema(), "columns": columns}))
+    found = {"schema": await table.schema(), "columns": columns}
     receiving.cancel()
+    socket.close()
+    return found
 
 
-asyncio.run(main(*sys.argv[1:]))
+def see(url, name, timeout=60, **config):
+    """A table as a view with this config shows it; perspective's error as it is, TimeoutError after so many seconds."""
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:  # Playwright's loop may run in this one
+        return thread.submit(asyncio.run, asyncio.wait_for(read(url, name, config), timeout)).result()

@@ -44,6 +44,7 @@ def copy(title, folder, **replaced):
         assert old in example
         example = example.replace(old, new)
     (folder / "example.py").write_text(example)
+    (folder / "numpy.py").write_text("raise ImportError")  # which the tests have, and no section names
 
 
 def start(folder, dsn="", script="example.py"):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bridge import dsn as dsns
 from bridge import tdengine
-from bridge.columns import literal
+from bridge.sql import literal
 from bridge.subscription import SubscribedFeed
 from clickhouse import source as clickhouse
 from clickhouse.perspective_server import read_clickhouse

@@ -34,7 +34,7 @@ class Copy:
         self.home, self.programs = folder / "home", folder / "programs"
         for each in (self.folder, self.home, self.programs):
             each.mkdir()
-        for name in ("install.sh", "bridge/__init__.py", "bridge/options.py", "bridge/dsn.py"):
+        for name in ("install.sh", "bridge/__init__.py", "bridge/options.py", "bridge/dsn.py", "bridge/sql.py"):
             (self.folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, self.folder / name)
         ignored = shutil.ignore_patterns("__pycache__")

@@ -3,14 +3,12 @@
 import ast
 import asyncio
 import contextlib
-import json
 import os
 import re
 import secrets
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -23,6 +21,7 @@ import tornado.websocket
 from browser import QUICK, Page, chromium
 from chain import Database, Viewer, children
 from helpers import ROOT, Process, free_port, get, wait_until
+from read_table import see
 from wire import encode
 
 SHOWS_S = 40  # bound of the wait for rows to be shown, on a busy machine
@@ -61,9 +60,8 @@ class Minimal:
 
     def see(self, **config):
         """Schema and columns of a view; None while the table is not hosted."""
-        args = [f"ws://127.0.0.1:{self.port}/websocket", self.name, json.dumps(config)]
-        done = subprocess.run([sys.executable, ROOT / "tests/read_table.py", *args], capture_output=True, timeout=30)
-        return None if done.returncode else json.loads(done.stdout)
+        with contextlib.suppress(perspective.PerspectiveError, tornado.websocket.WebSocketClosedError, OSError):
+            return see(f"ws://127.0.0.1:{self.port}/websocket", self.name, **config)
 
     def wait_for(self, rows):
         """What is seen as soon as there are so many rows; each was shown once."""

@@ -13,7 +13,7 @@ from node_chain import is_there
 
 import perspective_server
 import producer
-from bridge import dsn, options, tdengine
+from bridge import dsn, options, sql
 from bridge.clock import Clock
 
 SCRIPTS = ["producer.py", "perspective_server.py"]
@@ -142,7 +142,7 @@ def test_dsns_of_every_kind_are_taken_and_shown_without_secrets(text, shown):
     ],
 )
 def test_names_of_tables_are_taken_as_they_are(text, parts):
-    assert tdengine.split_name(text) == parts
+    assert sql.split_name(text) == parts
 
 
 def test_a_port_that_is_taken_ends_in_one_line_and_status_1(tmp_path):
