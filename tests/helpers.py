@@ -11,6 +11,8 @@ import sys
 import time
 import urllib.request
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STEP_S = 0.1  # between two looks at what is waited for: each may be a request
 PATIENCE = 4  # how many times longer than a quiet machine needs is waited for what a test only awaits
@@ -141,6 +143,14 @@ def python(*args, timeout=30, env=None, cwd=ROOT):
         timeout=PATIENCE * timeout,
         stdin=subprocess.DEVNULL,
     )
+
+
+def refused(module, name, flags, capsys, monkeypatch):
+    """(status, standard output, standard error) of a script's main() that ends because of its flags."""
+    monkeypatch.setattr(sys, "argv", [name, *map(str, flags)])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    return ended.value.code, *capsys.readouterr()
 
 
 def get(url, timeout=5):

@@ -23,7 +23,7 @@ def site_of(kind, shared_stand_in, folder, source):
                 database.query(f"CREATE TABLE {{db}}.`{name}` ({columns})")
             insert(chain, "types", NULLS)
             quoted = [name if name.isascii() and name.isidentifier() else f"`{name}`" for name in TABLES]
-            flags = ["--history", "5m", "--interval", 500]  # fifteen tables are polled
+            flags = ["--history", "5m", "--interval", 1000]  # fifteen tables are polled
             chain.running = chain.server_of(*(f"{{db}}.{name}" for name in quoted), flags=flags)
             yield chain
     finally:

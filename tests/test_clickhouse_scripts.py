@@ -15,10 +15,13 @@ import urllib.parse
 import pytest
 import trustme
 from clickhouse_chain import HERE, TABLE, Chain, ClickHouse
-from helpers import ROOT, Process, wait_until
+from helpers import ROOT, Process, refused, wait_until
 from proxy import Proxy
 
-SCRIPTS = ["producer.py", "perspective_server.py"]
+from clickhouse import perspective_server, producer
+
+MODULES = {"producer.py": producer, "perspective_server.py": perspective_server}
+SCRIPTS = list(MODULES)
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +70,19 @@ def test_the_flags_are_the_roots(name):
         ("producer.py", ["--password-file", "/nonexistent"]),
         ("perspective_server.py", ["--port", "70000"]),
         ("perspective_server.py", ["--certfile", "/nonexistent"]),
-        ("embedded.py", ["--port", "x"]),
-        ("embedded.py", ["more"]),
     ],
 )
-def test_a_bad_flag_ends_in_one_line_and_status_2(name, flags):
-    done = script(name, *flags)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "secret" not in done.stderr
-    assert "sec/ret" not in done.stderr
+def test_a_bad_flag_ends_in_one_line_and_status_2(name, flags, capsys, monkeypatch):
+    status, shown, said = refused(MODULES[name], name, flags, capsys, monkeypatch)
+    assert (status, shown, len(said.splitlines())) == (2, "", 1), said
+    assert "secret" not in said
+    assert "sec/ret" not in said
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, "embedded.py"])
+def test_a_word_too_many_ends_each_script_in_its_own_folder(name):
+    done = script(name, "more")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
 
 
 def test_a_refused_password_ends_the_producer_and_is_told_by_the_server(database, tmp_path):

@@ -18,6 +18,8 @@ import pytest
 from demo import only_line as only_line_of
 from helpers import ROOT, Process, free_port, wait_until
 
+from bridge.launch import install
+
 SMALL = "tornado==6.6.1\n"  # one small package is enough for most of these tests
 ENDS_S = 10
 
@@ -130,14 +132,15 @@ def test_installs_exact_versions_once_and_repairs_what_is_broken(copy):
 
     site = pathlib.Path(copy.venv("import tornado; print(tornado.__path__[0])")).parent
 
+    (site / "pip").rename(site / "away")
+    assert not install.runs(copy.folder / "venv/bin/python")  # what does not run is made anew
+    (site / "away").rename(site / "pip")
+
     def remove_a_package():
         shutil.rmtree(site / "tornado")
 
     def cut_a_file():
         (site / "tornado/web.py").write_text("")
-
-    def without_pip():
-        shutil.rmtree(site / "pip")
 
     def interpreter_gone():
         for link in (copy.folder / "venv/bin").glob("python*"):
@@ -150,7 +153,7 @@ def test_installs_exact_versions_once_and_repairs_what_is_broken(copy):
         (copy.folder / "venv/bin").mkdir(parents=True)
         (copy.folder / "venv/.stamp").write_text(stamp)
 
-    for damage in (remove_a_package, cut_a_file, without_pip, interpreter_gone, interrupted_at_the_beginning):
+    for damage in (remove_a_package, cut_a_file, interpreter_gone, interrupted_at_the_beginning):
         damage()
         result = copy.install()
         assert result.returncode == 0, (damage, result)

@@ -279,14 +279,9 @@ def test_a_kept_layout_that_can_not_be_used_is_forgotten(browser, site):
     key = '["prsp-viewer/2","stock_values","grid"]'
     with Page(browser, site.address) as page:
         page.wait_for("live")
-        for name, kept in (
-            (key, "nonsense"),
-            (key, "5"),
-            (key, '{"plugin": "Datagrid", "group_by": ["no such column"]}'),
-            (key, '{"plugin": "<b>none"}'),
-            ("prsp-viewer/stock_values/grid", '{"plugin": "Datagrid", "group_by": ["client"]}'),  # an old version's
-        ):
-            page.evaluate("([name, kept]) => { localStorage[name] = kept; }", [name, kept])
+        old = {"prsp-viewer/stock_values/grid": '{"plugin": "Datagrid", "group_by": ["client"]}'}  # of an old version
+        for kept in ('{"plugin": "Datagrid", "group_by": ["no such column"]}', '{"plugin": "<b>none"}'):
+            page.evaluate("(items) => Object.assign(localStorage, items) && null", {key: kept, **old})
             page.page.reload()
             page.wait_for("live")
             assert page.config()["group_by"] == ["ticker", "client"]
@@ -374,17 +369,10 @@ def test_a_page_that_was_opened_before_the_server_goes_on_by_itself(browser, cha
         assert [error for error in page.errors if "ERR_CONNECTION_REFUSED" not in error] == []
 
 
-BAD = {
-    "table=no_such": "no table no_such",
-    "table=__proto__": "no table __proto__",
+BAD = {  # one of each kind; viewer/test has more
     "table=<img src=x onerror=alert(1)>": "no table <img",
-    "layout=constructor": "no layout constructor",
     "table=meters_values&layout=<b>": "no layout <b>",
-    "server=no host": "server=no host",
-    "server=evil.example/path": "server=evil.example/path",
-    "server=localhost:99999": "localhost:99999",
     "server=<script>alert(1)</script>": "<script>alert(1)",
-    "server=user:secret@localhost": "is not an address",
 }
 
 
@@ -469,8 +457,8 @@ def test_what_healthz_knows_is_said(browser, site):
 def test_pages_that_were_opened_before_the_first_row_fill(browser, chain):
     serve(chain)
     layouts = ["grid", "treemap", "grid"]  # grouped views all
-    pages = [Page(browser, f"{chain.address}?layout={each}", width=640, height=360) for each in layouts]
-    try:
+    with contextlib.ExitStack() as stack:
+        pages = [stack.enter_context(Page(browser, f"{chain.address}?layout={each}", 640, 360)) for each in layouts]
         for page in pages:
             page.wait_for("waiting", f"start {chain.script}")
         chain.producer()
@@ -479,9 +467,6 @@ def test_pages_that_were_opened_before_the_first_row_fill(browser, chain):
         pages[0].wait_for_changing_cells()
         for page in pages:
             assert page.errors == []
-    finally:
-        for page in pages:
-            page.context.close()
 
 
 def test_the_server_is_killed_and_started_again(browser, chain):

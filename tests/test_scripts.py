@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, free_port, python, running, wait_until
+from helpers import ROOT, free_port, python, refused, running, wait_until
 from node_chain import is_there
 
 import perspective_server
@@ -16,7 +16,8 @@ import producer
 from bridge import dsn, options, sql
 from bridge.clock import Clock
 
-SCRIPTS = ["producer.py", "perspective_server.py"]
+MODULES = {"producer.py": producer, "perspective_server.py": perspective_server}
+SCRIPTS = list(MODULES)
 NODE = {"producer.py": "node/src/producer.js", "perspective_server.py": "node/src/server.js"}  # what behaves as it
 START_NS = 1_795_411_690 * 10**9
 
@@ -85,14 +86,14 @@ def node(script, *flags):
 
 
 @pytest.mark.parametrize(("script", "flags"), [*BAD, ("perspective_server.py", ["--source", "push"])])
-def test_a_bad_flag_ends_in_one_line_and_status_2_and_node_says_the_same(script, flags):
-    done = python(script, *flags)
-    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
-    assert "sec/ret" not in done.stderr
+def test_a_bad_flag_ends_in_one_line_and_status_2_and_node_says_the_same(script, flags, capsys, monkeypatch):
+    status, shown, said = refused(MODULES[script], script, flags, capsys, monkeypatch)
+    assert (status, shown, len(said.splitlines())) == (2, "", 1), said
+    assert "sec/ret" not in said
     if not is_there() or (script, flags) not in BAD:
         return
     theirs = node(script, *flags)
-    line = done.stderr.lower().replace(script, pathlib.Path(NODE[script]).name)
+    line = said.lower().replace(script, pathlib.Path(NODE[script]).name)
     assert (theirs.returncode, theirs.stdout) == (2, "")
     if "keyfile" in line:  # each TLS library has words of its own
         assert len(theirs.stderr.splitlines()) == 1
@@ -101,7 +102,9 @@ def test_a_bad_flag_ends_in_one_line_and_status_2_and_node_says_the_same(script,
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_version(script):
+def test_version_and_a_flag_too_many(script):
+    done = python(script, "--nonsense")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
     assert python(script, "--version").stdout == f"{script} {options.VERSION}\n"
     if is_there():
         assert node(script, "--version").stdout == f"{pathlib.Path(NODE[script]).name} {options.VERSION}\n"

@@ -128,3 +128,11 @@ test("layouts are kept for each view, in memory where there is no localStorage",
   keep(view, null);
   assert.equal(kept(view), null);
 });
+
+test("what can't be a layout counts as none", () => {
+  for (const text of ["nonsense", "5", "null"]) {
+    globalThis.localStorage = { getItem: () => text };
+    assert.equal(kept({ table: text, layout: "grid" }), null);
+  }
+  delete globalThis.localStorage;
+});
