@@ -59,7 +59,7 @@ class FakeDocker:
         script = self.folder / "bin/docker"
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/fake_docker.py" "$@"\n')
         script.chmod(0o755)
-        names = ["docker.sh", *(f"bridge/{name}.py" for name in ("__init__", "options", "dsn"))]
+        names = ["docker.sh", *(f"bridge/{name}.py" for name in ("__init__", "options", "dsn", "sql"))]
         for name in [*names, *(f"clickhouse/{name}" for name in ("docker.sh", "__init__.py", "container.py"))]:
             (self.folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, self.folder / name)
