@@ -20,6 +20,7 @@ from read_table import see
 
 TABLES = {"stocks": "stocks_values", "meters": "meters"}  # of each dataset, in TDengine
 SOURCES = ["poll", "subscribe"]  # how the server gets its rows: @pytest.mark.parametrize("source", SOURCES)
+WITHOUT_NUMPY = ROOT / "tests/without_numpy"
 SHOWN = {"stocks": "stock_values", "meters": "meters_values"}  # ... and in Perspective
 QUERIES = """
 import json, os, sys, taosws
@@ -202,8 +203,9 @@ class Chain:
         self.ended.callback(process.stop)
         return process
 
-    def run(self, name, *args, dsn=None):
-        return self.ends(Process([sys.executable, *args], self.folder, name, env={"TDENGINE_DSN": dsn or self.dsn}))
+    def run(self, name, *args, dsn=None, program=(sys.executable,), **env):
+        env |= {"TDENGINE_DSN": dsn or self.dsn, "PYTHONPATH": f"{WITHOUT_NUMPY}:{os.environ['PYTHONPATH']}"}
+        return self.ends(Process([*program, *args], self.folder, name, env=env))
 
     def producer(self, *args, dsn=None):
         return self.run("producer", ROOT / self.script, "--database", self.database.name, *args, dsn=dsn)

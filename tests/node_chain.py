@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from chain import Chain
-from helpers import ROOT, Process, wait_until
+from helpers import ROOT, wait_until
 
 NODE = ROOT / "node"
 PROGRAM = ["node", "--liftoff-only"]  # V8's second, better compilation of the engine is most of what a start costs
@@ -33,8 +33,7 @@ class NodeChain(Chain):
     def run(self, name, *args, dsn=None):
         """A Python script of the tests, or a script of node/src."""
         program = PROGRAM if str(args[0]).endswith(".js") else [sys.executable]
-        env = {"TDENGINE_DSN": dsn or self.dsn, "VIRTUAL_ENV": self.environment}
-        return self.ends(Process([*program, *args], self.folder, name, env=env))
+        return super().run(name, *args, dsn=dsn, program=program, VIRTUAL_ENV=self.environment)
 
     def producer(self, *args, dsn=None):
         return self.run("producer", NODE / "src" / self.script, "--database", self.database.name, *args, dsn=dsn)

@@ -11,7 +11,7 @@ import perspective
 import pytest
 import tornado.httpclient
 import tornado.websocket
-from chain import listens
+from chain import WITHOUT_NUMPY, listens
 from helpers import ROOT, Process, free_port, wait_until
 from wire import encode
 
@@ -44,11 +44,11 @@ def copy(title, folder, **replaced):
         assert old in example
         example = example.replace(old, new)
     (folder / "example.py").write_text(example)
-    (folder / "numpy.py").write_text("raise ImportError")  # which the tests have, and no section names
 
 
 def start(folder, dsn="", script="example.py"):
-    return Process([sys.executable, script], folder, "example", cwd=folder, env={"TDENGINE_DSN": dsn})
+    env = {"TDENGINE_DSN": dsn, "PYTHONPATH": str(WITHOUT_NUMPY)}  # which no section names
+    return Process([sys.executable, script], folder, "example", cwd=folder, env=env)
 
 
 def run(folder, dsn="", status=0, **how):

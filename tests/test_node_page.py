@@ -5,6 +5,7 @@ from browser import Page
 from helpers import Process, free_port, wait_until
 from node_chain import NODE, NodeChain, skip_without_node
 from test_page import (  # noqa: F401 (pytest runs them with this site and chain)
+    SLOW,
     browser,
     charts_site,
     test_a_page_that_was_opened_before_the_server_goes_on_by_itself,
@@ -43,7 +44,7 @@ def test_a_chart_is_drawn(browser, site):  # noqa: F811
 def test_without_the_python_package_viewer_and_grid_come_from_npm(browser, chain):  # noqa: F811
     chain.environment = "/nonexistent"
     chain.server(limit=5000)
-    chain.producer()
+    chain.producer(*SLOW)
     with Page(browser, f"http://127.0.0.1:{chain.port}/") as page:
         page.wait_for("live")
         page.wait_for_changing_cells()

@@ -27,6 +27,7 @@ LAYOUTS = {
     "stock_values": {"grid": "Datagrid", "candlestick": "Candlestick", "prices": "Y Line", "treemap": "Treemap"},
     "meters_values": {"grid": "Datagrid", "lines": "Y Line", "heatmap": "Heatmap"},
 }
+SLOW = ["--interval", "1000"]  # each update is drawn, which takes a tenth of a second of a core
 DESKTOP, PHONE = (1400, 900), {"width": 390, "height": 844}
 TICKERS = """async () => {
   const table = await document.querySelector("perspective-viewer").getTable();
@@ -56,7 +57,7 @@ def charts_site(kind, folder, trouble, within_s):
         with kind(database, folder) as chain:
             server = chain.server("--dataset", "all", "--port", DEFAULT_PORT, limit=3000)
             for dataset in ("stocks", "meters"):
-                chain.producer("--dataset", dataset, "--interval", "500", "--rows", "100")
+                chain.producer("--dataset", dataset, "--rows", "200", *SLOW)
             chain.address = f"http://127.0.0.1:{chain.port}/"
             for dataset in ("stocks", "meters"):
                 chain.wait_for_rows(800, within_s, dataset)
@@ -217,7 +218,7 @@ def test_the_switch_by_keyboard(browser, site):
 
 def test_one_table_needs_no_switch(browser, chain):
     serve(chain, "--dataset", "meters")
-    chain.producer("--dataset", "meters")
+    chain.producer("--dataset", "meters", *SLOW)
     with Page(browser, chain.address) as page:
         page.wait_for("live")
         page.wait_for_changing_cells()
@@ -363,7 +364,7 @@ def test_a_page_that_was_opened_before_the_server_goes_on_by_itself(browser, cha
         page.open(f"http://127.0.0.1:{chain.port}/demo/")
         page.errors.clear()  # of looking at another path
         page.wait_for("waiting", f"start {chain.script}")
-        chain.producer()
+        chain.producer(*SLOW)
         page.wait_for("live")
         page.wait_for_changing_cells()
         assert [error for error in page.errors if "ERR_CONNECTION_REFUSED" not in error] == []
@@ -461,7 +462,7 @@ def test_pages_that_were_opened_before_the_first_row_fill(browser, chain):
         pages = [stack.enter_context(Page(browser, f"{chain.address}?layout={each}", 640, 360)) for each in layouts]
         for page in pages:
             page.wait_for("waiting", f"start {chain.script}")
-        chain.producer()
+        chain.producer(*SLOW)
         for page in pages:
             page.wait_for("live")
         pages[0].wait_for_changing_cells()
@@ -471,7 +472,7 @@ def test_pages_that_were_opened_before_the_first_row_fill(browser, chain):
 
 def test_the_server_is_killed_and_started_again(browser, chain):
     server = serve(chain)
-    chain.producer()
+    chain.producer(*SLOW)
     with Page(browser, chain.address) as page:
         page.wait_for("live")
         page.evaluate("() => { window.not_reloaded = true; }")
@@ -539,7 +540,7 @@ def test_a_proxy_that_forgets_the_upgrade_header_is_named(browser, site):
 
 def test_a_server_that_has_enough_viewers_says_so(browser, chain):
     serve(chain, "--max-viewers", "0")
-    chain.producer()
+    chain.producer(*SLOW)
     with Page(browser, chain.address) as page:
         page.wait_for("away", "--max-viewers")
 
@@ -547,7 +548,7 @@ def test_a_server_that_has_enough_viewers_says_so(browser, chain):
 def test_stale_while_the_database_is_away(browser, database, tmp_path):
     with database.proxy() as proxy, Chain(database, tmp_path, dsn=database.through(proxy)) as chain:
         serve(chain)
-        chain.producer()
+        chain.producer(*SLOW)
         with Page(browser, chain.address) as page:
             page.wait_for("live")
             proxy.refuse()
