@@ -64,23 +64,27 @@ def client(stand_in):
 
 
 # What takes longest comes first, so that no process is left alone with it at the end.
-LONG_FIRST = ["test_page", "test_node_page", "test_faults", "test_any_table", "test_security", "test_node_security"]
-LONG_FIRST += ["test_minimal", "test_viewers", "test_node_viewers", "test_node_any_table", "test_node_faults"]
-LONG_FIRST += ["test_counts", "test_node", "test_exhaustion", "test_guides", "test_clone", "test_deploy"]
-LONG_FIRST += ["test_feed_sources", "test_install", "test_benchmarks", "test_stand_in_tmq", "test_clickhouse"]
+LONG_FIRST = """page node_page faults any_table security node_security minimal viewers node_viewers node_any_table
+    node_faults counts tdengine_server stand_in_attacks node exhaustion guides clone deploy feed_sources install
+    benchmarks stand_in_tmq clickhouse run""".split()
 # These mostly wait for what is promised to happen in time.
-WAIT = ["test_faults", "test_node_faults", "test_counts", "test_node", "test_exhaustion", "test_security"]
-WAIT += ["test_node_security", "test_stand_in_tmq", "test_copying", "test_clickhouse", "test_feed_sources"]
+WAIT = """faults node_faults counts tdengine_server node exhaustion security node_security stand_in_tmq copying
+    clickhouse feed_sources""".split()
 # One process each: their tests share a site, which takes seconds to start and works as long as it is there.
-TOGETHER = ["test_page", "test_node_page", "test_security", "test_node_security", "test_smuggling", "test_minimal"]
-TOGETHER += ["test_tdengine_server", "test_stand_in_sql", "test_stand_in_statements", "test_stand_in_attacks"]
-TOGETHER += ["test_any_table", "test_node_any_table", "test_viewers", "test_node_viewers"]
+TOGETHER = """page node_page security node_security smuggling minimal tdengine_server stand_in_sql stand_in_statements
+    stand_in_attacks any_table node_any_table viewers node_viewers""".split()
 
 
 def pytest_collection_modifyitems(items):
     # The Node pair only polls.
     items[:] = [item for item in items if not ("test_node" in item.nodeid and source_of(item) == "subscribe")]
-    items.sort(key=lambda item: LONG_FIRST.index(item.path.stem) if item.path.stem in LONG_FIRST else len(LONG_FIRST))
+    order = {subject: k for k, subject in enumerate(LONG_FIRST)}
+    items.sort(key=lambda item: order.get(subject_of(item.nodeid), len(order)))
+
+
+def subject_of(nodeid):
+    """faults of tests/test_faults.py::test_..."""
+    return pathlib.Path(nodeid.partition("::")[0]).stem.removeprefix("test_")
 
 
 def source_of(item):
@@ -95,17 +99,13 @@ class Scheduling(LoadScopeScheduling):
 
     def _assign_work_unit(self, node):
         wait = int(node.gateway.id.removeprefix("gw")) >= os.cpu_count()
-        first = next((scope for scope in self.workqueue if (self.file(scope) in WAIT) == wait), None)
+        first = next((scope for scope in self.workqueue if (subject_of(scope) in WAIT) == wait), None)
         if first:
             self.workqueue.move_to_end(first, last=False)
         super()._assign_work_unit(node)
 
-    @staticmethod
-    def file(nodeid):
-        return pathlib.Path(nodeid.partition("::")[0]).stem
-
     def _split_scope(self, nodeid):
-        return nodeid.partition("::")[0] if self.file(nodeid) in TOGETHER else nodeid
+        return nodeid.partition("::")[0] if subject_of(nodeid) in TOGETHER else nodeid
 
 
 def pytest_xdist_make_scheduler(config, log):
