@@ -21,12 +21,15 @@ COLUMNS += "volume UInt32, date Date"
 
 
 class ClickHouse:
-    """ClickHouse at CLICKHOUSE_DSN, or else an embedded engine of our own; `name` is a database in use nowhere else."""
+    """ClickHouse at CLICKHOUSE_DSN, or else an embedded engine of our own; `name` is a database in use nowhere else.
 
-    def __init__(self, folder):
+    `running`: a ClickHouse that is used, too, and stays.
+    """
+
+    def __init__(self, folder, running=None):
         self.folder, self.process = folder, None
         self.name = f"test_{os.getpid()}_{secrets.token_hex(4)}"
-        self.dsn = os.environ.get("CLICKHOUSE_DSN")
+        self.dsn = running.dsn if running else os.environ.get("CLICKHOUSE_DSN")
         self.is_embedded = not self.dsn
         if self.is_embedded:
             self.dsn = f"clickhouse://default@127.0.0.1:{free_port()}"

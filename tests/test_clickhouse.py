@@ -22,9 +22,18 @@ from clickhouse.source import Reader, Table
 pytestmark = pytest.mark.timeout(300)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    database = ClickHouse(tmp_path_factory.mktemp("clickhouse"))
+    yield database
+    database.close()
+
+
 @pytest.fixture
-def database(tmp_path):
-    database = ClickHouse(tmp_path)
+def database(request, tmp_path):
+    """A ClickHouse, shared but by the tests that are marked own_stand_in."""
+    own = request.node.get_closest_marker("own_stand_in")
+    database = ClickHouse(tmp_path, None if own else request.getfixturevalue("shared"))
     yield database
     database.close()
 
@@ -105,6 +114,7 @@ def test_a_batch_of_which_clickhouse_knows_the_token_but_not_the_rows_is_stored(
     assert database.count() == 3
 
 
+@pytest.mark.own_stand_in
 def test_a_database_that_is_killed_and_comes_back_loses_nothing(chain):
     database = chain.database
     if not database.is_embedded:
@@ -124,6 +134,7 @@ def test_a_database_that_is_killed_and_comes_back_loses_nothing(chain):
     assert_each_row_shown_once(chain, viewer, sent(producer))
 
 
+@pytest.mark.own_stand_in
 def test_a_small_backlog_in_an_outage_is_full_and_what_was_kept_is_counted(chain):
     if not chain.database.is_embedded:
         pytest.skip("that server is not ours to kill")
