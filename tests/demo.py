@@ -30,9 +30,17 @@ pathlib.Path("arguments").write_text(" ".join(sys.argv[1:]))
 port = int(sys.argv[sys.argv.index("--port") + 1])
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
+# A database that only listens, and leaves behind what the stand-in does
+FAKE_DATABASE = """
+import pathlib, signal, socket, sys
+
+pathlib.Path(".data").mkdir(exist_ok=True)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])))
+signal.pause()
+"""
 
 
-IGNORED = shutil.ignore_patterns("__pycache__", "venv", ".data", ".logs", ".cache", ".password")
+IGNORED = shutil.ignore_patterns("venv", ".data", ".logs", ".cache", ".password")
 
 
 class Demo:
@@ -135,7 +143,8 @@ class Demo:
         self.assert_ended(process, 0)
 
     def fake_services(self, health, producer="import signal; signal.pause()"):
-        """Stand-ins for producer and server; health: the text of /healthz."""
+        """Something in place of database, producer and server; health: the text of /healthz."""
+        (self.folder / "embedded/__main__.py").write_text(FAKE_DATABASE)
         (self.folder / "perspective_server.py").write_text(FAKE_SERVER)
         (self.folder / "health.json").write_text(health)
         (self.folder / "producer.py").write_text(producer)

@@ -63,8 +63,7 @@ class FakeDocker:
         for name in [*names, *(f"clickhouse/{name}" for name in ("docker.sh", "__init__.py", "container.py"))]:
             (self.folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, self.folder / name)
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / "bridge/launch", self.folder / "bridge/launch", ignore=ignored)
+        shutil.copytree(ROOT / "bridge/launch", self.folder / "bridge/launch")
         self.home = self.folder / kind.folder
         self.port = free_port()
         self.env = {

@@ -39,8 +39,7 @@ class Copy:
         for name in ("install.sh", "bridge/__init__.py", "bridge/options.py", "bridge/dsn.py", "bridge/sql.py"):
             (self.folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, self.folder / name)
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / "bridge/launch", self.folder / "bridge/launch", ignore=ignored)
+        shutil.copytree(ROOT / "bridge/launch", self.folder / "bridge/launch")
         (self.folder / "requirements.txt").write_text(requirements)
         self.env = {
             "HOME": str(self.home),
