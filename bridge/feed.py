@@ -1,9 +1,9 @@
 """Which rows to show next: those of the last second on each tick, all others by comparing counts once a second.
 
 On each tick: the rows from the newest one shown on, up to one second ahead of the database's clock. Once a second:
-counts of the stored rows by hour, then by second, are compared with what was shown; the rows of each second that has
-more are read. So rows that come late, or from a clock that is ahead, or that were stored before the start (--history)
-are all found in the same way. What does not fit the limit is counted as missed.
+counts of the stored rows are compared with what was shown, in all, then by hour, then by second; the rows of each
+second that has more are read. So rows that come late, or from a clock that is ahead, or that were stored before the
+start (--history) are all found in the same way. What does not fit the limit is counted as missed.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from .shown import HOUR, Shown
 LOG = logging.getLogger("feed")
 WINDOW_S = 1  # rows this far around the database's clock are read by the ticks, all others after comparing
 LATE_S = 10  # after rows came late within the window, ticks read the whole window for so long
-COMPARE_S, DESCRIBE_S, RETRY_S = 1, 5, 0.5
+DESCRIBE_S, RETRY_S = 5, 0.5
 SWEEP_S = 2  # counts are compared at least so often also where their sum is right
 KNOWN_BY_SECOND_S = 20_000  # of the rows that are stored before the start; older ones are known by hour
 CELLS_AT_ONCE = 200_000  # rows times columns that one query of the past reads
@@ -45,7 +45,7 @@ class Feed:
         self.history_s, self.resumed = history_s, resumed
         self.title, self.counters = source.title, Counters(self.kind)
         self.shown = self.start = self.began = None  # seconds: rows from `start` on are to be shown; began: ours
-        self.before = {}  # second: rows that were stored when this began, of the second before
+        self.before = {}  # {began: rows of that second that were stored already when this began}
         self.offset_s = 0.0  # the database's clock minus ours
         self.newest = None  # time of the newest row near the database's clock, in the table's units
         self.made_at = self.succeeded_at = time.monotonic()  # succeeded: start of the last tick that did
@@ -77,7 +77,10 @@ class Feed:
             LOG.info("%s: the database answers again", self.source)
 
     def window(self):
-        """The condition of a tick: the last second, or back to the last tick that succeeded; not what was shown."""
+        """The condition of a tick, whose seconds become shown.live: from the newest row shown on, at most the last second.
+
+        After rows that came late the whole second; after failures as far back as the last tick that succeeded.
+        """
         now = time.monotonic()
         first = time.time() + self.offset_s - WINDOW_S - (now - self.succeeded_at)
         first = max(int(first * self.source.units_per_s), self.start * self.source.units_per_s)

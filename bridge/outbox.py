@@ -84,7 +84,7 @@ class Outbox:
         if self.failure is not None:
             say(f"{self.name}: {self.failure}")
         if self.kept_rows:
-            say(f"{self.name}: {self.kept_rows} rows not sent")
+            say(f"{self.name}: {self.kept_rows} rows not sent, or sent without confirmation")
         print_result(f"sent {self.rows} rows in {self.batches} batches")
         if self.failure is not None:
             return self.failure.status

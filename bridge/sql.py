@@ -1,12 +1,13 @@
 """Names and texts in TDengine's SQL, and its answers in words: what producer and server share, without any package."""
 
 import re
+import zlib
 
 UNITS_PER_S = {"ms": 10**3, "us": 10**6, "ns": 10**9}  # of timestamps, by a database's precision
 
 
 def quoted(name):
-    """A name as it stands in SQL: taken as it is, whatever its characters."""
+    """A name as it stands in SQL: taken as it is, whatever its characters but for a back-quote, which none may have."""
     return f"`{name}`"
 
 
@@ -16,7 +17,7 @@ def literal(text):
 
 
 def split_name(text, database=None):
-    """(database, table) of `DB.TABLE`; a part in back-quotes may hold dots. ValueError unless there are two parts."""
+    """(database, table) of `DB.TABLE`; a part in back-quotes may hold dots. ValueError when there is no database."""
     match = re.fullmatch(r"(?:(?:`([^`]+)`|([^`.]+))\.)?(?:`([^`]+)`|([^`]+))", text)
     if match is None or not (database := match[1] or match[2] or database):
         raise ValueError(f"'{text}' is not DB.TABLE (a name with a dot in back-quotes: 'factory.`a.b`')")
@@ -25,7 +26,10 @@ def split_name(text, database=None):
 
 def topic_of(database, table):
     """The topic on a table: made when it is missing, and stays; servers share it, each in a group of its own."""
-    return f"perspective_{database}_{table}"
+    topic = f"perspective_{database}_{table}"
+    if "_" in database:  # a.b_c and a_b.c are two tables
+        topic += f"_{zlib.crc32(f'{database}.{table}'.encode()):08x}"
+    return topic
 
 
 def words(text):

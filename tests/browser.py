@@ -62,11 +62,15 @@ def launched(kind, *args):
         browser.close()
 
 
-SPARE = {}  # of each browser: (context, page) that no test uses now; one begins anew at a third of what another costs
+# of each browser: (context, page) that no test uses now; to begin anew with one costs a third of what another does
+SPARE = {}
 
 
 class Page:
-    """prsp-viewer.html with nothing in its localStorage, in a context of its own, or in the one that is given."""
+    """prsp-viewer.html in a context of its own, or in the one that is given.
+
+    localStorage is emptied for the address that it was at last; other ports are those of single tests.
+    """
 
     def __init__(self, browser, address=None, width=960, height=600, context=None):
         self.browser, self.own = browser, context is None

@@ -20,8 +20,8 @@ from read_table import see
 
 TABLES = {"stocks": "stocks_values", "meters": "meters"}  # of each dataset, in TDengine
 SOURCES = ["poll", "subscribe"]  # how the server gets its rows: @pytest.mark.parametrize("source", SOURCES)
+SHOWN = {"stocks": "stock_values", "meters": "meters_values"}  # of each dataset, in Perspective
 WITHOUT_NUMPY = ROOT / "tests/without_numpy"
-SHOWN = {"stocks": "stock_values", "meters": "meters_values"}  # ... and in Perspective
 QUERIES = """
 import json, os, sys, taosws
 for line in sys.stdin:
@@ -51,8 +51,9 @@ class Client:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                 )
-            self.process.stdin.write(json.dumps(sql).encode() + b"\n")
-            self.process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # it has died since the last one
+                self.process.stdin.write(json.dumps(sql).encode() + b"\n")
+                self.process.stdin.flush()
             answers, _, _ = select.select([self.process.stdout], [], [], PATIENCE * 30)
             line = self.process.stdout.readline() if answers else b""
             if line:

@@ -11,7 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 WITHOUT = str(pathlib.Path(__file__).parent / "without")
 sys.path.insert(0, WITHOUT)
-# of all that tests start
+# also for all processes that tests start
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [WITHOUT, os.environ.get("PYTHONPATH")]))
 
 
@@ -27,7 +27,7 @@ def shared_stand_in(tmp_path_factory):
 def database(request, tmp_path):
     """A chain.Database, its name in use nowhere else: TDengine at TDENGINE_DSN, or the shared stand-in.
 
-    Tests that kill it, or fill its disk, are marked own_stand_in and have one of their own.
+    Tests that kill it, or fill its disk, are marked own_stand_in and have one of their own; TDengine is not killed.
     """
     if request.node.get_closest_marker("own_stand_in"):
         database, shared = Database(tmp_path), None
@@ -94,7 +94,7 @@ def source_of(item):
 class Scheduling(LoadScopeScheduling):
     """Tests go to the next process that is free, those of a file of TOGETHER as one.
 
-    As many processes as there are cores have those first that compute, the others those that mostly wait.
+    The first processes, as many as there are cores, prefer tests that compute; the others prefer tests that wait.
     """
 
     def _assign_work_unit(self, node):

@@ -54,17 +54,23 @@ def test_all_calls_are_made_in_one_thread_and_their_results_and_errors_come_back
 
 
 def test_updates_and_requests_take_turns_by_time():
-    order = []
+    order, waiting = [], threading.Event()
 
     def work(name, seconds):
         order.append(name)
         time.sleep(seconds)
 
+    def first():
+        waiting.wait(30)
+        work("first", 0.1)
+
     async def scene(engine):
-        await engine.run(work, "first", 0.2)
-        calls = [engine.run(work, "update", 0.01) for _ in range(2)]
+        calls = [engine.run(first), *(engine.run(work, "update", 0.01) for _ in range(2))]
         calls += [engine.request(("kind",), None, work, "request", 0.05) for _ in range(8)]
-        await asyncio.gather(*calls)
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        await asyncio.sleep(0)
+        waiting.set()
+        await asyncio.gather(*tasks)
 
     in_engine(scene)
     assert order[1] == "request"  # the update before took longer than any request

@@ -18,6 +18,8 @@ import pytest
 from chain import Chain, assert_each_row_shown_once, kept, sent, stop_producers, workers
 from helpers import get, health, promised, wait_until, work_s
 
+from bridge import sql
+
 SLOW = ["--rows", "50"]  # 200 rows/s: many tests share the machine
 
 
@@ -72,8 +74,8 @@ def quiet_health(*chains):
 
 
 def assert_as_quick(took, quiet):
-    """The bound is 100 ms, or what a busy machine needs."""
-    assert percentile(took, 0.95) < max(100, 3 * percentile(quiet, 0.95))
+    """The bound is 300 ms, or what a busy machine needs; a call of taosws that froze the server would take seconds."""
+    assert percentile(took, 0.95) < max(300, 5 * percentile(quiet, 0.95))
 
 
 def the_workers(process):
@@ -264,7 +266,8 @@ def test_requests_and_replies_lost_on_their_way(chain):
         fault()
         wait_until(lambda: not (chain.proxy.lost_replies or chain.proxy.half_requests), 20, producer.log)
         chain.wait_for_rows(400, 20)
-    wait_until(lambda: kept(producer) < 400, 20, producer.log)
+    said = producer.stderr().count(" kept,")  # a line every 5 s: the one after next is of what comes after the faults
+    wait_until(lambda: producer.stderr().count(" kept,") > said + 1 and kept(producer) < 400, 30, producer.log)
     assert_all_arrives(chain, viewer, producer)
 
 
@@ -476,7 +479,7 @@ def test_backlog_full_is_said_once_while_a_slow_database_keeps_it_full(chain):
 def test_a_topic_of_other_columns_is_made_anew(chain):
     chain.source = "subscribe"
     assert chain.producer("--batches", 1).wait(30) == 0
-    topic, select = f"perspective_{chain.database.name}_stocks_values", "`timestamp`, ticker FROM {db}.stocks_values"
+    topic, select = sql.topic_of(chain.database.name, "stocks_values"), "`timestamp`, ticker FROM {db}.stocks_values"
     chain.database.query(f"CREATE TOPIC {topic} AS SELECT {select}")
     server, producer = chain.server(), chain.producer(*SLOW)
     viewer = chain.viewer()

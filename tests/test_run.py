@@ -491,6 +491,7 @@ def test_an_environment_without_taosws_is_named(demo):
         ["--docker=yes"],
         ["--docker", "--stand-in"],
         ["--node", "--history", "1m"],
+        ["--table", "nodot"],
     ],
     ids=" ".join,
 )

@@ -148,6 +148,11 @@ def test_names_of_tables_are_taken_as_they_are(text, parts):
     assert sql.split_name(text) == parts
 
 
+def test_topics_of_two_tables_are_two():
+    names = [("stocks", "stocks_values"), ("a", "b_c"), ("a_b", "c"), ("a", "b"), ("a_", "b"), ("a", "_b")]
+    assert len({sql.topic_of(*each) for each in names}) == len(names)
+
+
 def test_a_port_that_is_taken_ends_in_one_line_and_status_1(tmp_path):
     port = free_port()
     with running([sys.executable, "perspective_server.py", "--port", port], tmp_path) as first:

@@ -33,9 +33,10 @@ export function notes(health, name) {
 
 /** State and message for a table whose layout is drawn or not (`drawn`): [state, text]. */
 export function stateOf(health, name, drawn) {
-  const { status, error } = health.tables[name];
+  const { status, error, dataset } = health.tables[name];
   if (status === "waiting") return ["waiting", error ?? "Waiting for the first rows."];
-  if (status === "stale") return ["stale", error ?? "No new rows: is producer.py running?"];
+  if (status === "stale")
+    return ["stale", error ?? `No new rows: is ${dataset ? "producer.py" : "what writes them"} running?`];
   const text = notes(health, name);
   if (!drawn) return ["loading", text];
   return [status === "incomplete" ? "incomplete" : "live", text];

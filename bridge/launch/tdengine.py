@@ -8,7 +8,7 @@ localhost:6041; the one that ./install.sh --server has fetched; the stand-in tha
 import os
 import shutil
 
-from .. import dsn
+from .. import dsn, sql
 from . import ROOT, Failed, Unusable, report, tdengine_server
 from .launcher import flags, free_port, listens, port_of, rows_of_history
 from .services import last_lines
@@ -26,7 +26,7 @@ def add_arguments(parser):
         "--table",
         action="append",
         metavar="DB.TABLE",
-        help="show this table of yours too, or, without --dataset, only it",
+        help="show this table of yours too, or, without --dataset, only it; may be repeated",
     )
     add("--docker", action="store_true", help="TDengine in Docker, by docker.sh; it goes on when the demo ends")
     add("--stand-in", action="store_true", help="the stand-in for TDengine, whatever else is there")
@@ -37,10 +37,15 @@ def add_arguments(parser):
 def check(args):
     """Unusable when arguments contradict each other."""
     if args.node and (args.subscribe or args.history):
-        raise Unusable("--node polls, without --subscribe and --history")
+        raise Unusable(f"--node polls, without --{'subscribe' if args.subscribe else 'history'}")
     if args.docker and args.stand_in:
         raise Unusable("--docker and --stand-in contradict each other")
     port_of("TDENGINE_PORT", 6041)
+    try:
+        for table in args.table or ():
+            sql.split_name(table)
+    except ValueError as error:
+        raise Unusable(f"--table: {error}") from None
 
 
 def datasets(args):

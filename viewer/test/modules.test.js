@@ -105,6 +105,8 @@ test("what is wrong is said in words, when something is", () => {
   assert.deepEqual(state({}, {}, false), ["loading", ""]);
   assert.deepEqual(state({ status: "waiting" }), ["waiting", "Waiting for the first rows."]);
   assert.deepEqual(state({ status: "stale", error: "TDengine is away" }), ["stale", "TDengine is away"]);
+  assert.match(state({ status: "stale" })[1], /is producer\.py running/);
+  assert.match(state({ status: "stale", dataset: null })[1], /is what writes them running/);
   assert.equal(state({ status: "incomplete", missed_rows: 1 })[0], "incomplete");
   assert.match(state({ missed_rows: 1200 })[1], /^1,200 rows could not be shown/);
   assert.match(state({ unshown_values: 1 })[1], /^1 value could not be shown/);

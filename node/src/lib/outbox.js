@@ -114,7 +114,7 @@ export class Outbox {
     this.isClosed = true;
     this.wake();
     if (this.failure) say(`${this.name}: ${this.failure.message}`);
-    if (this.keptRows) say(`${this.name}: ${this.keptRows} rows not sent`);
+    if (this.keptRows) say(`${this.name}: ${this.keptRows} rows not sent, or sent without confirmation`);
     process.stdout.write(`sent ${this.rows} rows in ${this.batches} batches\n`);
     return this.failure?.status ?? Number(this.keptRows + this.droppedRows > 0);
   }
