@@ -77,9 +77,9 @@ class Feed:
             LOG.info("%s: the database answers again", self.source)
 
     def window(self):
-        """The condition of a tick, whose seconds become shown.live: from the newest row shown on, at most the last second.
+        """The condition of a tick, whose seconds become shown.live: from the newest row shown on.
 
-        After rows that came late the whole second; after failures as far back as the last tick that succeeded.
+        At most the last second: all of it after rows came late, more after a failure.
         """
         now = time.monotonic()
         first = time.time() + self.offset_s - WINDOW_S - (now - self.succeeded_at)

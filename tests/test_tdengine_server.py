@@ -49,7 +49,6 @@ def server_archive(programs=PROGRAMS):
 @pytest.fixture
 def demo(tmp_path):
     demo = Demo(tmp_path)
-    (demo.folder / "requirements.txt").write_text("")  # the environment is complete
     demo.env["PYTHON"] = sys.executable
     yield demo
     demo.close()
