@@ -21,7 +21,6 @@ from read_table import see
 TABLES = {"stocks": "stocks_values", "meters": "meters"}  # of each dataset, in TDengine
 SOURCES = ["poll", "subscribe"]  # how the server gets its rows: @pytest.mark.parametrize("source", SOURCES)
 SHOWN = {"stocks": "stock_values", "meters": "meters_values"}  # of each dataset, in Perspective
-WITHOUT_NUMPY = ROOT / "tests/without_numpy"
 QUERIES = """
 import json, os, sys, taosws
 for line in sys.stdin:
@@ -182,6 +181,7 @@ class Chain:
 
     source = "poll"  # how servers get their rows
     script = "producer.py"  # which fills the tables
+    env = {}  # of what it starts
     has_workers = True  # processes of their own for what calls taosws
 
     def __init__(self, database, folder, dsn=None):
@@ -205,7 +205,7 @@ class Chain:
         return process
 
     def run(self, name, *args, dsn=None, program=(sys.executable,), **env):
-        env |= {"TDENGINE_DSN": dsn or self.dsn, "PYTHONPATH": f"{WITHOUT_NUMPY}:{os.environ['PYTHONPATH']}"}
+        env |= self.env | {"TDENGINE_DSN": dsn or self.dsn}
         return self.ends(Process([*program, *args], self.folder, name, env=env))
 
     def producer(self, *args, dsn=None):

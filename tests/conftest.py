@@ -5,7 +5,7 @@ import pathlib
 import sys
 
 import pytest
-from chain import Database
+from chain import Chain, Database
 from stand_in import Client, StandIn
 from xdist.scheduler import LoadScopeScheduling
 
@@ -13,6 +13,7 @@ WITHOUT = str(pathlib.Path(__file__).parent / "without")
 sys.path.insert(0, WITHOUT)
 # also for all processes that tests start
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [WITHOUT, os.environ.get("PYTHONPATH")]))
+Chain.env = {"PYTHONPATH": os.pathsep.join([f"{WITHOUT}_numpy", os.environ["PYTHONPATH"]])}
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import perspective
 import pytest
 import tornado.httpclient
 import tornado.websocket
-from chain import WITHOUT_NUMPY, listens
+from chain import Chain, listens
 from helpers import ROOT, Process, free_port, wait_until
 from wire import encode
 
@@ -47,7 +47,7 @@ def copy(title, folder, **replaced):
 
 
 def start(folder, dsn="", script="example.py"):
-    env = {"TDENGINE_DSN": dsn, "PYTHONPATH": str(WITHOUT_NUMPY)}  # which no section names
+    env = Chain.env | {"TDENGINE_DSN": dsn}  # without numpy, which no section names
     return Process([sys.executable, script], folder, "example", cwd=folder, env=env)
 
 
