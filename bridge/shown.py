@@ -30,7 +30,10 @@ class Shown:
 
     def times(self, rows):
         """The times of an Arrow table's rows, in the table's units since 1970."""
-        return rows.column(self.key[0]).cast(pa.int64()).to_pylist()
+        chunks = [chunk for chunk in rows.column(self.key[0]).chunks if len(chunk)]
+        # Arrow's memory as it is: its to_pylist() takes twenty times as long
+        whole = [(memoryview(chunk.buffers()[1]).cast("q"), chunk.offset, len(chunk)) for chunk in chunks]
+        return [at for values, first, count in whole for at in values[first : first + count]]
 
     def keys(self, rows):
         """[(second, key)] of an Arrow table's rows, in their order."""
