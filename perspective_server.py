@@ -17,7 +17,8 @@ with options.needs():
 
     from bridge import server, supervisor, tdengine, web
     from bridge.engine import Engine
-    from bridge.feed import Feed, until_in_step
+    from bridge.feed import Feed
+    from bridge.polls import is_due, until_in_step
     from bridge.report import log_to_stderr
     from bridge.subscription import SubscribedFeed
     from bridge.viewers import ReadOnlyHandler, Viewers
@@ -69,8 +70,9 @@ def perspective_thread(engine, viewers, table, args, place):
         feed = Feed(table, read_tdengine, show, args.limit, **past)
 
     async def updater():  # Tornado awaits it: one at a time, ticks that fall due meanwhile are skipped
-        await feed.refresh(drop)
-        await feed.tick()
+        if is_due(feed, viewers):
+            await feed.refresh(drop)
+            await feed.tick()
 
     callback = tornado.ioloop.PeriodicCallback(updater, args.interval)
     tornado.ioloop.IOLoop.current().call_later(until_in_step(args.interval), callback.start)

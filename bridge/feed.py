@@ -26,11 +26,6 @@ CELLS_AT_ONCE = 200_000  # rows times columns that one query of the past reads
 NO_MEMORY = "no memory for its rows is left: retrying (ulimit -v, or the machine's own)"
 
 
-def until_in_step(interval_ms, lag_ms=60):
-    """Seconds until shortly after the next full interval of the clock, when a producer's batch has just come."""
-    return (min(lag_ms, 0.4 * interval_ms) - time.time() * 1000) % interval_ms / 1000
-
-
 class Feed:
     """Feeds one Perspective table with the rows of one table of a source, each once.
 
@@ -50,6 +45,7 @@ class Feed:
         self.newest = None  # time of the newest row near the database's clock, in the table's units
         self.made_at = self.succeeded_at = time.monotonic()  # succeeded: start of the last tick that did
         self.late_at, self.described_at, self.swept_at, self.retry_at = -LATE_S, 0.0, 0.0, 0.0
+        self.compared_at = 0.0  # the succeeded_at of then
         self.sweeps = 0
         self.full = False  # a tick since the last comparison came back with `limit` new rows
         self.loading = True  # rows of the past, until the first comparison is done
@@ -145,9 +141,10 @@ class Feed:
     async def compare(self):
         """Finds, once, what the ticks did not: shows it, or counts it as missed; notices rows that are gone."""
         with self.reported():
-            shown = self.shown
-            if shown is None:
+            shown, ticked_at = self.shown, self.succeeded_at
+            if shown is None or ticked_at == self.compared_at:  # not ticked since: nobody looks
                 return
+            self.compared_at = ticked_at
             now, started = int(time.time() + self.offset_s), time.monotonic()
             comparison = Comparison(self.source, shown, (now - WINDOW_S, now + WINDOW_S + 1))
             sweep = started - self.swept_at > SWEEP_S

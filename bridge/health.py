@@ -8,6 +8,7 @@ import time
 STALE_S, STALE_MOST_S = 5, 600  # least and most time without a row after which a table is stale
 RECENT_S = 60  # what could not be shown makes a table incomplete for so long
 PACE_S = 5  # the pace is taken over so long
+REST_S = 2.5  # with such pauses rows are shown while nobody looks
 
 
 class Counters:
@@ -21,12 +22,14 @@ class Counters:
         self.newest_s = self.lag_s = self.error = self.note = self.history = None
         self.waiting = True  # for the first rows, or for something that only a user can mend
         self.incomplete_at = -RECENT_S  # when a row or a value could not be shown last
-        self.gaps, self.row_at = collections.deque(maxlen=20), None
+        self.gaps, self.row_at = collections.deque(maxlen=20), None  # gaps: from rows to the last poll without
+        self.polled_at = time.monotonic()
 
     def succeeded(self):
         """A poll has come back; True when the one before had failed."""
         again, self.error = self.error is not None, None
         self.reconnects += again
+        self.polled_at = time.monotonic()
         return again
 
     def failed(self, reason):
@@ -41,7 +44,7 @@ class Counters:
         if self.row_at is None:
             self.arrivals = collections.deque([(now, rows)], 600)  # the pace counts from the first rows on
         else:
-            self.gaps.append(now - self.row_at)
+            self.gaps.append(max(self.polled_at - self.row_at, 0))
             self.arrivals.append((now, self.rows + rows))
         self.rows, self.row_at, self.waiting = self.rows + rows, now, False
         if newest_s is not None:
@@ -79,7 +82,7 @@ class Counters:
             self.arrivals.popleft()
         (first, before), (last, _) = self.arrivals[0], self.arrivals[-1]
         # to the last arrival, as between two of them there are no rows yet
-        passed = (last if now - last < 1 else now) - first
+        passed = (last if now - last < REST_S else now) - first
         return round((self.rows - before) / max(passed, 0.25), 1)
 
     def as_json(self):

@@ -60,6 +60,10 @@ class SubscribedFeed(Feed):
             self.topic_anew = True
             self.unsubscribe("the table has changed")
 
+    async def compare(self):
+        self.compared_at = 0.0  # also while nobody looks: nothing else finds what was not pushed
+        await super().compare()
+
     async def show_more(self, comparison, shown):
         """What was stored but not pushed: shown, and the consumer is replaced when it brings nothing."""
         found = sum(more for _, more in comparison.more.values())

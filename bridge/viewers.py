@@ -23,6 +23,7 @@ LOG = logging.getLogger(__name__)
 MAX_UNSENT = 32 * 1024 * 1024  # bytes waiting for a viewer that reads too slowly
 ENGINE_SHARE = 0.3  # seconds of the engine's time a second, and at once, for each viewer
 BINARY = 0x82  # first byte of a frame that is a whole binary message
+LOOK_S = 2.5  # after a question for /healthz or /metrics, somebody is looking
 QUIET_S = 60  # between two lines in the log about refusals of one host
 
 REFUSED, TRY_LATER, RESTART, GOING_AWAY = 1008, 1013, 1012, 1001  # codes that connections are closed with
@@ -39,7 +40,12 @@ class Viewers:
         self.shared = SharedViews(engine, place.banned)
         self.connected = set()
         self.refusals, self.bytes_sent = collections.Counter(), 0  # by kind; to all viewers
+        self.asked_at = -LOOK_S  # for health()
         self.quiet = {}  # host: refusals since the line in the log about it
+
+    def are_looking(self):
+        """Whether there is a viewer, or somebody has asked for health() within the last seconds."""
+        return bool(self.connected) or time.monotonic() - self.asked_at < LOOK_S
 
     def refused(self, what, peer, reason):
         """Counts a refusal, and logs the first of each host in a minute; the others are summed up."""
@@ -58,6 +64,7 @@ class Viewers:
 
     def health(self):
         """What /healthz says about viewers."""
+        self.asked_at = time.monotonic()
         return {
             "viewers": len(self.connected),
             "restarts": dict(self.place.restarts),

@@ -19,7 +19,8 @@ with options.needs("run ./run.sh once, then `source venv/bin/activate`"):
 
     from bridge import server, supervisor, web
     from bridge.engine import Engine
-    from bridge.feed import Feed, until_in_step
+    from bridge.feed import Feed
+    from bridge.polls import is_due, until_in_step
     from bridge.report import log_to_stderr
     from bridge.viewers import ReadOnlyHandler, Viewers
     from clickhouse.source import Reader, Table
@@ -65,8 +66,9 @@ def perspective_thread(engine, viewers, table, args, place):
     feed = Feed(table, read_clickhouse, show, args.limit, history_s, resumed=any(place.restarts.values()))
 
     async def updater():  # Tornado awaits it: one at a time, ticks that fall due meanwhile are skipped
-        await feed.refresh(drop)
-        await feed.tick()
+        if is_due(feed, viewers):
+            await feed.refresh(drop)
+            await feed.tick()
 
     callback = tornado.ioloop.PeriodicCallback(updater, args.interval)
     tornado.ioloop.IOLoop.current().call_later(until_in_step(args.interval), callback.start)

@@ -285,11 +285,17 @@ def kept(producer):
     return int(found[-1].replace(",", "")) if found else 0
 
 
+def is_connected(producer):
+    """Whether its newest line about that says so."""
+    log = producer.stderr()
+    return log.rfind("connected to ") >= log.rfind("waiting for ")
+
+
 def stop_producers(*producers, status=0):
     """SIGTERM; each sends what it has kept and ends with this status within 5 s, if it has no backlog."""
     for producer in producers:
         if status == 0:
-            wait_until(lambda p=producer: kept(p) < 5000, 30, producer.log)
+            wait_until(lambda p=producer: kept(p) < 5000 and is_connected(p), 30, producer.log)
         producer.signal(signal.SIGTERM)
     for producer in producers:
         assert producer.ends_within(5) == status, producer.log()

@@ -119,6 +119,26 @@ def test_without_an_interval_rows_go_as_fast_as_they_are_taken_and_memory_stays_
     assert sum(after) < sum(before) + 3, (before, after)
 
 
+def test_while_nobody_looks_polls_come_rarely_and_no_row_is_missed(chain):
+    chain.server(limit=20_000)
+    producer = chain.producer("--rows", 50)
+    chain.wait_for_rows(1, 30)
+
+    def polls():
+        before = chain.table()["polls"]
+        time.sleep(6)  # the span in which they are counted
+        return chain.table()["polls"] - before
+
+    rare = polls()
+    assert chain.table()["status"] == "ok"
+    viewer = chain.viewer()
+    wait_until(viewer.distinct, 20, viewer.process.log)
+    assert 0 < rare < 0.75 * polls()
+    stop_producers(producer)
+    assert_each_row_shown_once(chain, viewer, sent(producer))
+    assert chain.table()["missed_rows"] == 0
+
+
 @each_dataset
 def test_history_is_there_with_the_first_rows_and_live_rows_follow(chain, dataset):
     chain.database.query("CREATE DATABASE {db} PRECISION 'us'")

@@ -16,6 +16,7 @@ from test_counts import (  # noqa: F401 (pytest runs them with this module's cha
     test_rows_from_before_the_servers_start_are_not_shown,
     test_ten_times_the_default_pace,
     test_two_producers_of_each_dataset_and_rows_that_are_special,
+    test_while_nobody_looks_polls_come_rarely_and_no_row_is_missed,
 )
 
 skip_without_node()

@@ -236,27 +236,33 @@ def test_a_message_that_is_too_large_closes_its_connection(site):
 
 
 def test_viewers_beyond_the_limit_are_refused_in_words_and_places_become_free(site):
+    def wait_for_viewers(count):
+        return asyncio.to_thread(wait_until, lambda: site.health()["viewers"] == count, ANSWER_S, site.log)
+
     async def scene(viewer):
+        await wait_for_viewers(1)
         before = site.health()["refused"].get("http 503", 0)
         tries = await asyncio.gather(*(connect(site.port) for _ in range(250)), return_exceptions=True)
         refused = [each for each in tries if isinstance(each, tornado.httpclient.HTTPClientError)]
         served = [each for each in tries if each not in refused]
-        assert (len(served), len(refused)) == (MOST_VIEWERS - 1, 51)
-        assert {(error.code, error.response.body) for error in refused} == {
-            (503, b"too many viewers, see --max-viewers\n")
-        }
-        assert site.health()["refused"]["http 503"] == before + 51
-        assert len(re.findall("503|too many viewers", site.log())) <= 1  # once a minute
-        reads = viewer.reads
-        while viewer.reads < reads + 5:
-            await asyncio.sleep(0.02)
-        for each in served[:50]:
-            each.close()
-        await asyncio.to_thread(wait_until, lambda: site.health()["viewers"] == MOST_VIEWERS - 50, ANSWER_S, site.log)
-        again = await asyncio.gather(*(connect(site.port) for _ in range(50)))
-        for each in [*served[50:], *again]:
-            each.close()
-        await asyncio.to_thread(wait_until, lambda: site.health()["viewers"] == 1, ANSWER_S, site.log)
+        try:
+            assert (len(served), len(refused)) == (MOST_VIEWERS - 1, 51)
+            assert {(error.code, error.response.body) for error in refused} == {
+                (503, b"too many viewers, see --max-viewers\n")
+            }
+            assert site.health()["refused"]["http 503"] == before + 51
+            assert len(re.findall("503|too many viewers", site.log())) <= 1  # once a minute
+            reads = viewer.reads
+            while viewer.reads < reads + 5:
+                await asyncio.sleep(0.02)
+            for each in served[:50]:
+                each.close()
+            await wait_for_viewers(MOST_VIEWERS - 50)
+            served += await asyncio.gather(*(connect(site.port) for _ in range(50)))
+        finally:
+            for each in served:
+                each.close()
+        await wait_for_viewers(1)
 
     attack(site, scene)
 

@@ -13,6 +13,7 @@ import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { needs } from "./lib/needs.js";
 import { exit, serverOptions } from "./lib/options.js";
+import { isDue, untilInStep } from "./lib/polls.js";
 
 const parts = await needs(() => import("./lib/parts.js"));
 const { Feed, listen, log, makeHttpServer, setLevel, supervise, Table, Viewers } = parts;
@@ -22,8 +23,6 @@ const DATASETS = {
   stocks: { database: "stocks", name: "stocks_values", title: "stock_values", dates: ["date"] },
   meters: { database: "power", name: "meters", title: "meters_values" },
 };
-
-const LAG_MS = 60; // between a full interval, when a producer's batches are due, and a poll
 
 /** The newest rows of a table that match, newest first, by TDengine's REST interface; fails after 6 s at the latest. */
 function readTDengine(table, where, limit) {
@@ -56,17 +55,14 @@ function makeFeed(engine, viewers, table, args, place) {
   return Object.assign(feed, { drop });
 }
 
-/** Milliseconds until shortly after the next full interval of the clock. */
-function untilInStep(intervalMs) {
-  return intervalMs - ((Date.now() - Math.min(LAG_MS, 0.4 * intervalMs)) % intervalMs);
-}
-
 /** Polls at each full interval of the clock, plus a little: a producer's batch has just come. One poll at a time. */
-async function poll(feed, intervalMs, signal) {
+async function poll(feed, viewers, intervalMs, signal) {
   while (!signal.aborted) {
     await sleep(untilInStep(intervalMs), undefined, { signal });
-    await feed.refresh(feed.drop);
-    await feed.tick();
+    if (isDue(feed, viewers)) {
+      await feed.refresh(feed.drop);
+      await feed.tick();
+    }
   }
 }
 
@@ -102,7 +98,7 @@ async function main() {
       http ??= start(place, fail);
     });
     for (const loop of feeds.flatMap((feed) => [
-      poll(feed, args.interval, ended.signal),
+      poll(feed, viewers, args.interval, ended.signal),
       compare(feed, ended.signal),
     ])) {
       loop.catch((error) => ended.signal.aborted || fail(error));

@@ -3,6 +3,7 @@
 const [STALE_MS, STALE_MOST_MS] = [5000, 600_000]; // least and most time without a row after which a table is stale
 const RECENT_MS = 60_000; // what could not be shown makes a table incomplete for so long
 const PACE_MS = 5000; // the pace is taken over so long
+const REST_MS = 2500; // with such pauses rows are shown while nobody looks
 const MAX_ARRIVALS = 600;
 const MAX_GAPS = 20;
 
@@ -22,13 +23,15 @@ export class Counters {
     this.newestMs = this.lagMs = this.error = this.note = this.history = this.rowAt = null;
     this.isWaiting = true; // for the first rows, or for something that only a user can mend
     this.incompleteAt = Number.NEGATIVE_INFINITY; // when a row or a value could not be shown last
-    this.gaps = [];
+    this.gaps = []; // from rows to the last poll without
+    this.polledAt = performance.now();
   }
 
   /** A poll has come back; true when the one before had failed. */
   succeeded() {
     const again = this.error !== null;
     this.error = null;
+    this.polledAt = performance.now();
     this.reconnects += Number(again);
     return again;
   }
@@ -47,7 +50,7 @@ export class Counters {
     if (this.rowAt === null)
       this.arrivals = [[now, rows]]; // the pace counts from the first rows on
     else {
-      this.gaps.push(now - this.rowAt);
+      this.gaps.push(Math.max(this.polledAt - this.rowAt, 0));
       this.arrivals.push([now, this.rows + rows]);
       if (this.gaps.length > MAX_GAPS) this.gaps.shift();
       if (this.arrivals.length > MAX_ARRIVALS) this.arrivals.shift();
@@ -86,7 +89,7 @@ export class Counters {
     while (this.arrivals.length > 1 && now - this.arrivals[1][0] > PACE_MS) this.arrivals.shift();
     const [[first, before], [last]] = [this.arrivals[0], this.arrivals.at(-1)];
     // to the last arrival, as between two of them there are no rows yet
-    const passedS = ((now - last < 1000 ? last : now) - first) / 1000;
+    const passedS = ((now - last < REST_MS ? last : now) - first) / 1000;
     return Math.round(((this.rows - before) / Math.max(passedS, 0.25)) * 10) / 10;
   }
 

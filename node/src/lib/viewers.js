@@ -15,6 +15,7 @@ import { SharedViews } from "./shared-views.js";
 
 const MAX_FRAME = 256 * 1024; // bytes of a message
 const QUIET_MS = 60_000; // between two lines in the log about refusals of one host
+const LOOK_MS = 2500; // after a question for /healthz or /metrics, somebody is looking
 const CLOSE_MS = 2000; // for the viewer's side to close a connection that is being closed
 const PING_MS = 20_000; // between pings, and the time to answer one
 
@@ -28,7 +29,13 @@ export class Viewers {
     this.refusals = {}; // by kind
     this.quiet = new Map(); // host: refusals since the line in the log about it
     this.bytesSent = 0; // to all viewers
+    this.askedAt = Number.NEGATIVE_INFINITY; // for health()
     this.engine = this.shared = null;
+  }
+
+  /** Whether there is a viewer, or somebody has asked for health() within the last seconds. */
+  areLooking() {
+    return this.connected.size > 0 || performance.now() - this.askedAt < LOOK_MS;
   }
 
   /** From now on viewers look at this engine; those of the one before connect again. */
@@ -64,6 +71,7 @@ export class Viewers {
 
   /** What /healthz says about viewers. */
   health() {
+    this.askedAt = performance.now();
     return {
       viewers: this.connected.size,
       refused: { ...this.refusals },
