@@ -12,10 +12,13 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 
 import pebble
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
+WATCH_S = 1  # between two looks for the parent, where there is no such signal
 START_S, SLACK_S = 20, 2  # for a process to start; for one that has been there to begin with a call
 pebble.CONSTS.sleep_unit = 0.5  # how often its threads look whether a process has died: each look costs
 pebble.CONSTS.term_timeout = 1  # between SIGTERM, which ends a hung call at once, and SIGKILL, for a frozen process
@@ -25,13 +28,21 @@ class Lost(Exception):
     """The child did not answer in time, or it died; the next call starts a new one."""
 
 
-def end_with_parent(number=signal.SIGKILL):
-    """Linux: this process is sent the signal when the one that started it has ended, however that was."""
+def end_with_parent():
+    """This process ends when the one that started it does, however that was."""
+    parent = os.getppid()
     if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), number)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended just before
+            os._exit(1)
+        return
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def prepare():

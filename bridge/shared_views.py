@@ -10,6 +10,7 @@ import secrets
 
 from . import perspective_pb2 as pb
 from . import requests
+from .answers import MAX_ANSWERS, Answers
 from .costs import bounded, check_size
 from .requests import Invalid
 from .session import Session
@@ -17,36 +18,8 @@ from .session import Session
 AT_ONCE = 50  # viewers that hear of an update together
 PART_S, MOST_WAITING = 0.004, 2500  # until the next ones hear of it, as these read it now; not while so many wait
 FIRST_S = 0.004  # by which one viewer hears of it before: what it reads is then there for all
-MAX_ANSWERS = 100  # that are kept of one view
 MAX_UPDATE_S = 1.0  # no more views are made while an update takes longer
 BANNED = "The engine has crashed on this request: it is refused until the server is started anew."
-
-
-class Answers:
-    """Answers as tails by (kind, body), true until a table changes; who asks meanwhile waits for the same answer."""
-
-    def __init__(self, engine):
-        self.engine, self.found, self.waiting = engine, {}, {}
-
-    def get(self, key):
-        changes, tail = self.found.get(key, (None, None))
-        return tail if changes == self.engine.changes else None
-
-    async def get_or_make(self, key, make):
-        """`make` is a coroutine function that returns (engine.changes, tail)."""
-        if (tail := self.get(key)) is not None:
-            return tail
-        if key not in self.waiting:
-            self.waiting[key] = asyncio.ensure_future(make())
-            self.waiting[key].add_done_callback(lambda made: self.made(key, made))
-        return (await asyncio.shield(self.waiting[key]))[1]
-
-    def made(self, key, made):
-        del self.waiting[key]
-        if not made.cancelled() and made.exception() is None:
-            if len(self.found) >= MAX_ANSWERS:
-                self.found.clear()
-            self.found[key] = made.result()
 
 
 class View:

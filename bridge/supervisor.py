@@ -9,7 +9,6 @@ it holds the listening sockets, so a new child goes on at the same port within a
 import asyncio
 import collections
 import contextlib
-import ctypes
 import errno
 import logging
 import mmap
@@ -17,13 +16,14 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import struct
 import subprocess
 import sys
-import threading
 import time
 
 import tornado.netutil
+
+from .child import end_with_parent
+from .mark import Mark
 
 LOG = logging.getLogger(__name__)
 CHECK_S = 1  # between two looks at the child's memory and at what it has in hand
@@ -34,54 +34,6 @@ SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 MAX_DEATHS, DEATHS_S = 5, 60  # more deaths in so many seconds: give up
 FAULTS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
-PR_SET_PDEATHSIG = 1
-DIGEST = 16  # bytes that identify a request
-
-
-class Mark:
-    """What the engine has in hand, in memory that the parent can still read when the child has died.
-
-    A call's kind, the digest that identifies the request, a text for the log, when it began; and the digests of views
-    that no update has gone through yet.
-    """
-
-    HEAD, YOUNG_AT, MAX_YOUNG = struct.Struct(f"<?d{DIGEST}sHH"), 2048, 100
-
-    def __init__(self):
-        self.memory = mmap.mmap(-1, 4096)  # shared with children that are forked
-
-    def begin(self, kind, digest=bytes(DIGEST), text=""):
-        kind, text = kind.encode()[:100], text.encode()[:1500]
-        start = self.HEAD.size
-        self.memory[start : start + len(kind) + len(text)] = kind + text
-        self.memory[:start] = self.HEAD.pack(True, time.monotonic(), digest, len(kind), len(text))
-
-    def end(self):
-        self.memory[0] = 0
-
-    def read(self):
-        """(kind, digest, text, seconds since it began) of the call in hand, or None."""
-        in_hand, began, digest, kind, text = self.HEAD.unpack(self.memory[: self.HEAD.size])
-        if not in_hand:
-            return None
-        words = self.memory[self.HEAD.size : self.HEAD.size + kind + text]
-        return words[:kind].decode(), digest, words[kind:].decode(errors="ignore"), time.monotonic() - began
-
-    def add_young(self, digest):
-        count = self.memory[self.YOUNG_AT]
-        if count < self.MAX_YOUNG:
-            at = self.YOUNG_AT + 1 + count * DIGEST
-            self.memory[at : at + DIGEST] = digest
-            self.memory[self.YOUNG_AT] = count + 1
-
-    def young(self):
-        start = self.YOUNG_AT + 1
-        return [
-            self.memory[at : at + DIGEST] for at in range(start, start + self.memory[self.YOUNG_AT] * DIGEST, DIGEST)
-        ]
-
-    def grown_up(self):
-        self.memory[self.YOUNG_AT] = 0
 
 
 class Place:
@@ -110,23 +62,6 @@ def try_fork():
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-
-
-def end_with_parent():
-    """This process ends when its parent does, even by SIGKILL."""
-    parent = os.getppid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended just before
-            os._exit(1)
-        return
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(CHECK_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def resident_mb(pid):

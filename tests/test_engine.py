@@ -16,9 +16,9 @@ import pytest
 from engine_site import TABLE, engine_site, make_rows
 from helpers import free_port, promised, running, wait_until
 
-from bridge import supervisor
+from bridge import child
 from bridge.engine import Engine
-from bridge.supervisor import Mark
+from bridge.mark import Mark
 
 BACK_S = 2  # within which viewers are served again
 
@@ -244,7 +244,7 @@ def test_the_parent_takes_next_to_no_time(tmp_path):
 
 
 def grandchild(connection):
-    supervisor.end_with_parent()
+    child.end_with_parent()
     connection.send(os.getpid())
     time.sleep(60)
 
