@@ -45,7 +45,7 @@ class Feed:
         self.newest = None  # time of the newest row near the database's clock, in the table's units
         self.made_at = self.succeeded_at = time.monotonic()  # succeeded: start of the last tick that did
         self.late_at, self.described_at, self.swept_at, self.retry_at = -LATE_S, 0.0, 0.0, 0.0
-        self.compared_at = 0.0  # the succeeded_at of then
+        self.ticked_at, self.compared_at = 0.0, None  # start of the last poll that succeeded; the same when compared
         self.sweeps = 0
         self.full = False  # a tick since the last comparison came back with `limit` new rows
         self.loading = True  # rows of the past, until the first comparison is done
@@ -65,7 +65,7 @@ class Feed:
             new = self.shown.unseen(rows)
             self.full |= 0 < new.num_rows == self.limit
             await self.put(new)
-            self.succeeded_at = started
+            self.succeeded_at = self.ticked_at = started
             self.succeeded()
 
     def succeeded(self):
@@ -141,10 +141,10 @@ class Feed:
     async def compare(self):
         """Finds, once, what the ticks did not: shows it, or counts it as missed; notices rows that are gone."""
         with self.reported():
-            shown, ticked_at = self.shown, self.succeeded_at
-            if shown is None or ticked_at == self.compared_at:  # not ticked since: nobody looks
+            shown = self.shown
+            if shown is None or self.ticked_at == self.compared_at:  # not ticked since: nobody looks
                 return
-            self.compared_at = ticked_at
+            self.compared_at = self.ticked_at
             now, started = int(time.time() + self.offset_s), time.monotonic()
             comparison = Comparison(self.source, shown, (now - WINDOW_S, now + WINDOW_S + 1))
             sweep = started - self.swept_at > SWEEP_S

@@ -15,4 +15,4 @@ def is_due(feed, viewers):
     if viewers.are_looking() or feed.shown is None:
         return True
     rest_s = min(REST_S, feed.limit / 2 / max(feed.counters.rows_per_s(), 1))
-    return time.monotonic() - feed.succeeded_at > rest_s
+    return time.monotonic() - feed.ticked_at > rest_s
