@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """`./run.sh` as it is, and a page in headless Chromium: until its first row, its first grid, the server's share.
 
-    python benchmarks/page.py [--first] [--times N] [--seconds S]
+    python benchmarks/page.py [--first] [--url URL]... [--times N] [--seconds S]
 
 run.sh starts in a copy of the project. --first: without a virtual environment, so that it installs one; else with this
 one. The first grid is timed by the page's own clock, in a fresh context; the share is with one page open on its grid.
+--url: only the first grid of these pages, opened in turn, whoever serves them: as to compare two versions.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from browser import chromium
 from chain import listens
 from demo import Demo
 from helpers import wait_until
+from playwright.sync_api import Error
 
 STARTS_S, INSTALLS_S = 60, 900
 DRAWS_S = 60  # bound of the wait for a grid
@@ -73,23 +75,47 @@ def database_name():
     return "real server" if os.environ.get("TDENGINE_DSN") else "stand-in"
 
 
-def open_page(browser, port):
+def open_page(browser, url):
     """(the page's context, ms from opening it to the first cell with a number in it)."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
-    page.goto(f"http://localhost:{port}/", wait_until="commit", timeout=DRAWS_S * 1000)
+    try:
+        page.goto(url, wait_until="commit", timeout=DRAWS_S * 1000)
+    except Error as error:
+        raise measure.Unmeasured(f"no page there: {str(error).splitlines()[0]}") from None
     drawn_ms = page.evaluate(DRAWN, DRAWS_S * 1000)
     if drawn_ms >= DRAWS_S * 1000:
         raise measure.Unmeasured(f"no grid within {DRAWS_S} s")
     return context, drawn_ms
 
 
+def row_of_grids(what, name, grids):
+    figure = f"{measure.percentile(grids, 50):.2f} s ({min(grids):.2f} to {max(grids):.2f} s of {len(grids)})"
+    measure.row(f"first grid of {what}, median", name, figure)
+
+
+def measure_pages(urls, times):
+    grids = {url: [] for url in urls}
+    with chromium() as browser:
+        for _ in range(times):
+            for url in urls:
+                context, drawn_ms = open_page(browser, url)
+                context.close()
+                grids[url].append(drawn_ms / 1000)
+    for url in urls:
+        row_of_grids(url, "its own", grids[url])
+
+
 def main():
     parser = measure.parser(__doc__)
     add = parser.add_argument
+    add("--url", action="append", metavar="URL", help="of a page that is served already; may be repeated")
     add("--first", action="store_true", help="run.sh makes its virtual environment")
     add("--times", type=measure.number(1, 50), default=5, metavar="N", help="how often a page is opened (default: 5)")
     args = parser.parse_args()
+    if args.url:
+        measure_pages(args.url, args.times)
+        return
     grids = []
     with chromium() as browser, copy_of_demo() as (demo, env):
         if args.first:
@@ -99,20 +125,20 @@ def main():
                 pass
         started = time.monotonic()
         with run_sh(demo, env, args.first):
-            context, _ = open_page(browser, demo.port)
+            url = f"http://localhost:{demo.port}/"
+            context, _ = open_page(browser, url)
             start_s = time.monotonic() - started
             for _ in range(args.times):
                 context.close()
-                context, drawn_ms = open_page(browser, demo.port)
+                context, drawn_ms = open_page(browser, url)
                 grids.append(drawn_ms / 1000)
             time.sleep(SETTLE_S)
             with measure.share(demo.pid("perspective_server.py")) as share:
                 time.sleep(args.seconds)
-    name, middle = database_name(), measure.percentile(grids, 50)
+    name = database_name()
     what = "first start, packages installed by it" if args.first else "later start"
     measure.row(f"`./run.sh`, {what}, until the page's first row", name, f"{start_s:.1f} s")
-    figure = f"{middle:.2f} s ({min(grids):.2f} to {max(grids):.2f} s of {len(grids)})"
-    measure.row("first grid of a page, median", name, figure)
+    row_of_grids("a page", name, grids)
     figure = f"server {share():.1%} of a core"
     measure.row("`./run.sh`, one page open on its grid", name, figure, f"{SHARE} %", share() <= SHARE / 100)
 

@@ -59,6 +59,12 @@ def test_a_benchmark_reports_in_one_line_that_no_tdengine_answers():
     assert "secret" not in done.stderr
 
 
+def test_a_page_that_nobody_serves_is_named_in_one_line():
+    done = python("benchmarks/page.py", "--url", "http://127.0.0.1:9/", timeout=100)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert "http://127.0.0.1:9/" in done.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_shares_and_memory_hold_all_processes_below_one():
     code = f"""
