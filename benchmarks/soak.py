@@ -68,7 +68,7 @@ def main():
     add("--minutes", type=measure.number(0.05, 10_000, float), default=15, metavar="M", help="default: 15")
     args = parser.parse_args()
     with chromium() as browser, page.copy_of_demo() as (demo, env), page.run_sh(demo, env) as process:
-        page.open_page(browser, demo.port)
+        page.open_page(browser, f"http://localhost:{demo.port}/")
         samples = sample(process, args.minutes)
     for part, each in samples.items():
         early, end, grown = growth(each)
