@@ -5,7 +5,7 @@
 
 run.sh starts in a copy of the project. --first: without a virtual environment, so that it installs one; else with this
 one. The first grid is timed by the page's own clock, in a fresh context; the share is with one page open on its grid.
---url: only the first grid of these pages, opened in turn, whoever serves them: as to compare two versions.
+--url: only the first grid of these pages, opened in turn, whoever serves them: so two versions are compared.
 """
 
 import contextlib

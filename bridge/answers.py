@@ -6,7 +6,10 @@ MAX_ANSWERS = 100  # that are kept of one view
 
 
 class Answers:
-    """Answers as tails by (kind, body), true as long as engine.changes stays; who asks meanwhile waits for the same."""
+    """Answers by (kind, body): tails, as requests.tail makes them, true as long as engine.changes stays.
+
+    Who asks while one is being made waits for the same.
+    """
 
     def __init__(self, engine):
         self.engine, self.found, self.waiting = engine, {}, {}

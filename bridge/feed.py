@@ -3,7 +3,8 @@
 On each tick: the rows from the newest one shown on, up to one second ahead of the database's clock. Once a second:
 counts of the stored rows are compared with what was shown, in all, then by hour, then by second; the rows of each
 second that has more are read. So rows that come late, or from a clock that is ahead, or that were stored before the
-start (--history) are all found in the same way. What does not fit the limit is counted as missed.
+start (--history) are all found in the same way. What does not fit the limit is counted as missed. While nobody looks
+both come more rarely (polls.py).
 """
 
 import asyncio
@@ -43,9 +44,10 @@ class Feed:
         self.before = {}  # {began: rows of that second that were stored already when this began}
         self.offset_s = 0.0  # the database's clock minus ours
         self.newest = None  # time of the newest row near the database's clock, in the table's units
-        self.made_at = self.succeeded_at = time.monotonic()  # succeeded: start of the last tick that did
+        self.made_at = self.succeeded_at = time.monotonic()  # succeeded: up to when all rows were read, or pushed
         self.late_at, self.described_at, self.swept_at, self.retry_at = -LATE_S, 0.0, 0.0, 0.0
-        self.ticked_at, self.compared_at = 0.0, None  # start of the last poll that succeeded; the same when compared
+        self.ticked_at, self.pace = self.made_at, 0.0  # start of the last tick that succeeded; rows/s that it brought
+        self.compared_at = None  # the ticked_at of then
         self.sweeps = 0
         self.full = False  # a tick since the last comparison came back with `limit` new rows
         self.loading = True  # rows of the past, until the first comparison is done
@@ -65,6 +67,7 @@ class Feed:
             new = self.shown.unseen(rows)
             self.full |= 0 < new.num_rows == self.limit
             await self.put(new)
+            self.pace = new.num_rows / max(started - self.ticked_at, 0.01)
             self.succeeded_at = self.ticked_at = started
             self.succeeded()
 
@@ -142,7 +145,7 @@ class Feed:
         """Finds, once, what the ticks did not: shows it, or counts it as missed; notices rows that are gone."""
         with self.reported():
             shown = self.shown
-            if shown is None or self.ticked_at == self.compared_at:  # not ticked since: nobody looks
+            if shown is None or self.ticked_at == self.compared_at:  # not ticked since
                 return
             self.compared_at = self.ticked_at
             now, started = int(time.time() + self.offset_s), time.monotonic()

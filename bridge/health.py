@@ -8,7 +8,7 @@ import time
 STALE_S, STALE_MOST_S = 5, 600  # least and most time without a row after which a table is stale
 RECENT_S = 60  # what could not be shown makes a table incomplete for so long
 PACE_S = 5  # the pace is taken over so long
-REST_S = 2.5  # with such pauses rows are shown while nobody looks
+STEADY_S = 2.5  # rows that come with such pauses come steadily: so they are shown while nobody looks
 
 
 class Counters:
@@ -22,7 +22,7 @@ class Counters:
         self.newest_s = self.lag_s = self.error = self.note = self.history = None
         self.waiting = True  # for the first rows, or for something that only a user can mend
         self.incomplete_at = -RECENT_S  # when a row or a value could not be shown last
-        self.gaps, self.row_at = collections.deque(maxlen=20), None  # gaps: from rows to the last poll without
+        self.gaps, self.row_at = collections.deque(maxlen=20), None  # gaps: seconds that polls found no rows for
         self.polled_at = time.monotonic()
 
     def succeeded(self):
@@ -82,7 +82,7 @@ class Counters:
             self.arrivals.popleft()
         (first, before), (last, _) = self.arrivals[0], self.arrivals[-1]
         # to the last arrival, as between two of them there are no rows yet
-        passed = (last if now - last < REST_S else now) - first
+        passed = (last if now - last < STEADY_S else now) - first
         return round((self.rows - before) / max(passed, 0.25), 1)
 
     def as_json(self):

@@ -10,8 +10,9 @@ DIGEST = 16  # bytes that identify a request
 class Mark:
     """What the engine has in hand, in memory that the parent can still read when the child has died.
 
-    A call's kind, the digest that identifies the request, a text for the log, when it began; and the digests of views
-    that no update has gone through yet.
+    A call's kind, the digest that identifies the request, a text for the log, when it began. And the digests of young
+    views, through which no update has gone yet: one of them is to blame when the engine dies of an update. More than
+    MAX_YOUNG are not noted.
     """
 
     HEAD, YOUNG_AT, MAX_YOUNG = struct.Struct(f"<?d{DIGEST}sHH"), 2048, 100

@@ -66,7 +66,7 @@ def perspective_thread(engine, viewers, table, args, place):
     feed = Feed(table, read_clickhouse, show, args.limit, history_s, resumed=any(place.restarts.values()))
 
     async def updater():  # Tornado awaits it: one at a time, ticks that fall due meanwhile are skipped
-        if is_due(feed, viewers):
+        if is_due(feed, viewers, args.interval):  # more rarely while nobody looks
             await feed.refresh(drop)
             await feed.tick()
 

@@ -67,10 +67,7 @@ SPARE = {}
 
 
 class Page:
-    """prsp-viewer.html in a context of its own, or in the one that is given.
-
-    localStorage is emptied for the address that it was at last; other ports are those of single tests.
-    """
+    """prsp-viewer.html in a context of its own, or in the one that is given."""
 
     def __init__(self, browser, address=None, width=960, height=600, context=None):
         self.browser, self.own = browser, context is None
@@ -97,9 +94,10 @@ class Page:
         if self.painter:
             self.painter.close()
         self.page.unroute_all()
-        with contextlib.suppress(Error):  # where it was at no address
-            self.page.evaluate("() => localStorage.clear()")
-        self.page.goto("about:blank")
+        self.page.goto("about:blank")  # where it can keep no layout any more
+        session = self.context.new_cdp_session(self.page)
+        session.send("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "local_storage"})
+        session.detach()
         for event, listener in self.listeners.items():
             self.page.remove_listener(event, listener)
         SPARE.setdefault(self.browser, []).append((self.context, self.page))

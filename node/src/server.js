@@ -59,7 +59,7 @@ function makeFeed(engine, viewers, table, args, place) {
 async function poll(feed, viewers, intervalMs, signal) {
   while (!signal.aborted) {
     await sleep(untilInStep(intervalMs), undefined, { signal });
-    if (isDue(feed, viewers)) {
+    if (isDue(feed, viewers, intervalMs)) {
       await feed.refresh(feed.drop);
       await feed.tick();
     }

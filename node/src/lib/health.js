@@ -3,7 +3,7 @@
 const [STALE_MS, STALE_MOST_MS] = [5000, 600_000]; // least and most time without a row after which a table is stale
 const RECENT_MS = 60_000; // what could not be shown makes a table incomplete for so long
 const PACE_MS = 5000; // the pace is taken over so long
-const REST_MS = 2500; // with such pauses rows are shown while nobody looks
+const STEADY_MS = 2500; // rows that come with such pauses come steadily: so they are shown while nobody looks
 const MAX_ARRIVALS = 600;
 const MAX_GAPS = 20;
 
@@ -23,7 +23,7 @@ export class Counters {
     this.newestMs = this.lagMs = this.error = this.note = this.history = this.rowAt = null;
     this.isWaiting = true; // for the first rows, or for something that only a user can mend
     this.incompleteAt = Number.NEGATIVE_INFINITY; // when a row or a value could not be shown last
-    this.gaps = []; // from rows to the last poll without
+    this.gaps = []; // ms that polls found no rows for
     this.polledAt = performance.now();
   }
 
@@ -89,7 +89,7 @@ export class Counters {
     while (this.arrivals.length > 1 && now - this.arrivals[1][0] > PACE_MS) this.arrivals.shift();
     const [[first, before], [last]] = [this.arrivals[0], this.arrivals.at(-1)];
     // to the last arrival, as between two of them there are no rows yet
-    const passedS = ((now - last < REST_MS ? last : now) - first) / 1000;
+    const passedS = ((now - last < STEADY_MS ? last : now) - first) / 1000;
     return Math.round(((this.rows - before) / Math.max(passedS, 0.25)) * 10) / 10;
   }
 
