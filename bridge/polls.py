@@ -3,7 +3,7 @@
 import time
 
 REST_S, SLACK_S = 2.0, 0.1  # most time between two polls while nobody looks; what a poll may come early or late
-PART = 10  # such a part of its limit a table may be brought by one poll then: the pace may rise as many times unseen
+PART = 8  # such a part of its limit a table may be brought by one poll then: the pace may rise as many times unseen
 
 
 def until_in_step(interval_ms, lag_ms=60):

@@ -2,7 +2,7 @@
 
 const LAG_MS = 60; // what a batch takes to get into the database
 const [REST_MS, SLACK_MS] = [2000, 100]; // most time between two polls while nobody looks; what one may come early or late
-const PART = 10; // such a part of its limit a table may be brought by one poll then: the pace may rise as many times unseen
+const PART = 8; // such a part of its limit a table may be brought by one poll then: the pace may rise as many times unseen
 
 /** Milliseconds until shortly after the next full interval of the clock. */
 export function untilInStep(intervalMs) {
