@@ -80,7 +80,8 @@ class Counters:
         now = time.monotonic()
         while len(self.arrivals) > 1 and now - self.arrivals[1][0] > PACE_S:
             self.arrivals.popleft()
-        (first, before), (last, _) = self.arrivals[0], self.arrivals[-1]
+        after_pause = len(self.arrivals) > 2 and self.arrivals[1][0] - self.arrivals[0][0] > STEADY_S
+        (first, before), (last, _) = self.arrivals[1 if after_pause else 0], self.arrivals[-1]
         # to the last arrival, as between two of them there are no rows yet
         passed = (last if now - last < STEADY_S else now) - first
         return round((self.rows - before) / max(passed, 0.25), 1)

@@ -11,6 +11,7 @@ from feed_site import Site, check, programs, run
 from hypothesis import strategies as st
 
 from bridge import tdengine
+from bridge.health import Counters
 from bridge.late import Comparison
 from bridge.shown import HOUR, Shown
 
@@ -215,3 +216,15 @@ def test_rows_that_become_known_by_hour_while_their_hour_is_compared_are_not_mis
     comparison = Comparison(source, shown, (now - 1, now + 2))
     asyncio.run(comparison.run())
     assert (comparison.hours, list(comparison.more)) == ({}, [now - 800])
+
+
+@pytest.mark.parametrize(
+    ("ages_s", "pace"),
+    [([1, 0.75, 0.5, 0.25, 0], 1000), ([20, 0.5, 0.25, 0], 1000), ([20, 10, 0], 25), ([9, 8, 7, 6], 0)],
+    ids=["steady", "after a pause", "rare", "stopped"],
+)
+def test_the_pace_is_that_of_the_last_seconds_and_counts_anew_after_a_pause(ages_s, pace):
+    counters, now = Counters("poll"), time.monotonic()
+    counters.arrivals = collections.deque((now - age, 250 * k) for k, age in enumerate(ages_s))
+    counters.rows = 250 * (len(ages_s) - 1)
+    assert counters.rows_per_s() == pytest.approx(pace, abs=pace / 50)

@@ -87,7 +87,8 @@ export class Counters {
   rowsPerS() {
     const now = performance.now();
     while (this.arrivals.length > 1 && now - this.arrivals[1][0] > PACE_MS) this.arrivals.shift();
-    const [[first, before], [last]] = [this.arrivals[0], this.arrivals.at(-1)];
+    const isAfterPause = this.arrivals.length > 2 && this.arrivals[1][0] - this.arrivals[0][0] > STEADY_MS;
+    const [[first, before], [last]] = [this.arrivals[isAfterPause ? 1 : 0], this.arrivals.at(-1)];
     // to the last arrival, as between two of them there are no rows yet
     const passedS = ((now - last < STEADY_MS ? last : now) - first) / 1000;
     return Math.round(((this.rows - before) / Math.max(passedS, 0.25)) * 10) / 10;
