@@ -5,6 +5,7 @@ import { say } from "./report.js";
 import { onStop } from "./signals.js";
 
 const PAUSE_MS = 100; // for the backlog to have room again
+const FULL_MS = 60_000; // that the backlog is full is reported again when it wasn't for so long, or after a new connection
 const nowNs = () => BigInt(Date.now()) * 1_000_000n;
 const monotonicNs = () => process.hrtime.bigint();
 
@@ -73,22 +74,21 @@ export async function* batches(outbox, args) {
   } catch (error) {
     throw new Refused(error.message, 2);
   }
-  let isFull = false; // and reported; reported again when it was no more than half full in between
+  let [fullAt, connects] = [Number.NEGATIVE_INFINITY, 0]; // when it was full last, and the connections until then
   for (let made = 0; !args.batches || made < args.batches; ) {
     await wait(clock.untilDueMs);
     // without an interval the pace is the database's: one batch on its way, one ready
     if (!args.interval) while (!isStopped && outbox.kept.length >= 2) await wait(1000, () => outbox.kept.length < 2);
     if (isStopped) return;
-    isFull &&= outbox.keptRows * 2 > args.backlog;
     if (outbox.hasRoom(args.rows)) {
       yield clock.stamps();
       made += 1;
       continue;
     }
-    if (!isFull) {
+    if (performance.now() - fullAt > FULL_MS || connects !== outbox.connects) {
       say(`--backlog is full (${outbox.keptRows.toLocaleString("en-US")} rows): no new rows until some are sent`);
     }
-    isFull = true;
+    [fullAt, connects] = [performance.now(), outbox.connects];
     clock.skip();
     await wait(PAUSE_MS);
   }

@@ -46,7 +46,7 @@ export class Outbox {
   constructor({ name, server, connect, insert, backlog, isFault, explain, isTooOld }) {
     Object.assign(this, { name, server, connect, insert, backlog, isFault, explain, isTooOld });
     this.kept = []; // batches, oldest first
-    this.keptRows = this.batches = this.rows = this.retries = this.droppedRows = 0;
+    this.keptRows = this.batches = this.rows = this.retries = this.droppedRows = this.connects = 0;
     this.unitsPerS = this.failure = null;
     this.isConnected = this.isWaiting = this.isClosed = false;
     this.atOnce = 1; // batches; more of them as long as the database answers quickly
@@ -140,6 +140,7 @@ export class Outbox {
     if (this.isWaiting) say(`connected to ${this.server}, ${grouped(this.keptRows)} kept rows to send`);
     this.isConnected = true;
     this.isWaiting = false;
+    this.connects += 1;
   }
 
   async send(batches) {
