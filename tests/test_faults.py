@@ -454,6 +454,8 @@ def test_backlog_full(chain):
     chain.proxy.go_on()
     chain.wait_for_rows(2000, 20)
     chain.proxy.refuse()
+    wait_until(lambda: len(lines_with("waiting for TDengine", producer)) == 2, 15, producer.log)
+    # said at the second connection, if it was still full then, or now
     wait_until(lambda: len(lines_with("--backlog is full", producer)) == 2, 15, producer.log)
     assert kept(producer) <= 1000
     chain.proxy.go_on()
