@@ -165,3 +165,15 @@ def health(port):
         return json.loads(get(f"http://127.0.0.1:{port}/healthz"))
     except OSError:
         return None
+
+
+def proc(pid, file):
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f"/proc/{pid}/{file}").read_bytes()
+    return b""
+
+
+def handles(pid, number):
+    """Whether a process has a handler of its own for a signal that ends others."""
+    caught = [line.split()[1] for line in proc(pid, "status").decode().splitlines() if line.startswith("SigCgt")]
+    return caught and int(caught[0], 16) >> number - 1 & 1

@@ -154,7 +154,7 @@ def test_a_producer_that_is_killed_leaves_whole_batches(chain):
     chain.database.create_table()
     with chain.database.proxy() as proxy:
         producer = chain.producer(dsn=chain.database.through(proxy))
-        wait_until(chain.database.count, 60, producer.log)
+        wait_until(lambda: chain.database.count() >= 750, 60, producer.log)  # so it is connected, and two are confirmed
         proxy.delay(5)  # one batch is stored, and its reply on its way
         rows = chain.database.count()
         wait_until(lambda: chain.database.count() > rows, 40, producer.log)

@@ -1,7 +1,6 @@
 """The engine's one thread, and the process that holds it, which may die at any moment."""
 
 import asyncio
-import contextlib
 import multiprocessing
 import os
 import pathlib
@@ -14,7 +13,7 @@ import time
 
 import pytest
 from engine_site import TABLE, engine_site, make_rows
-from helpers import free_port, promised, running, wait_until
+from helpers import free_port, handles, proc, promised, running, wait_until
 
 from bridge import child
 from bridge.engine import Engine
@@ -196,18 +195,6 @@ def test_signals_end_it_with_status_0_whenever_they_come(tmp_path, number):
             site.process.signal(number)
             assert site.process.ends_within(10) == 0, site.process.log()
             assert "Traceback" not in site.log()
-
-
-def proc(pid, file):
-    with contextlib.suppress(OSError):
-        return pathlib.Path(f"/proc/{pid}/{file}").read_bytes()
-    return b""
-
-
-def handles(pid, number):
-    """Whether a process has a handler of its own for a signal that ends others."""
-    caught = [line.split()[1] for line in proc(pid, "status").decode().splitlines() if line.startswith("SigCgt")]
-    return caught and int(caught[0], 16) >> number - 1 & 1
 
 
 def test_the_child_ends_with_its_parent(tmp_path):
