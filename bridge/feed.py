@@ -47,7 +47,7 @@ class Feed:
         self.made_at = self.succeeded_at = time.monotonic()  # succeeded: up to when all rows were read, or pushed
         self.late_at, self.described_at, self.swept_at, self.retry_at = -LATE_S, 0.0, 0.0, 0.0
         self.ticked_at, self.pace = self.made_at, 0.0  # start of the last tick that succeeded; rows/s that it brought
-        self.compared_at = None  # the ticked_at of then
+        self.uncompared = True  # a tick has succeeded since the last comparison, or there was none
         self.sweeps = 0
         self.full = False  # a tick since the last comparison came back with `limit` new rows
         self.loading = True  # rows of the past, until the first comparison is done
@@ -69,6 +69,7 @@ class Feed:
             await self.put(new)
             self.pace = new.num_rows / max(started - self.ticked_at, 0.01)
             self.succeeded_at = self.ticked_at = started
+            self.uncompared = True
             self.succeeded()
 
     def succeeded(self):
@@ -145,9 +146,9 @@ class Feed:
         """Finds, once, what the ticks did not: shows it, or counts it as missed; notices rows that are gone."""
         with self.reported():
             shown = self.shown
-            if shown is None or self.ticked_at == self.compared_at:  # not ticked since
+            if shown is None or not self.uncompared:
                 return
-            self.compared_at = self.ticked_at
+            self.uncompared = False
             now, started = int(time.time() + self.offset_s), time.monotonic()
             comparison = Comparison(self.source, shown, (now - WINDOW_S, now + WINDOW_S + 1))
             sweep = started - self.swept_at > SWEEP_S

@@ -61,7 +61,7 @@ class SubscribedFeed(Feed):
             self.unsubscribe("the table has changed")
 
     async def compare(self):
-        self.compared_at = None  # also while nobody looks: nothing else finds what was not pushed
+        self.uncompared = True  # also while nobody looks: nothing else finds what was not pushed
         await super().compare()
 
     async def show_more(self, comparison, shown):

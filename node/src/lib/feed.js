@@ -38,8 +38,8 @@ export class Feed {
     this.madeAt = this.succeededAt = performance.now(); // succeeded: start of the last tick that did
     this.lateAt = Number.NEGATIVE_INFINITY;
     this.describedAt = this.sweptAt = this.sweeps = this.retryAt = this.held = 0;
-    this.pace = 0; // rows/s that it brought
-    this.comparedAt = null; // the succeededAt of then
+    this.pace = 0; // rows/s that the last tick brought
+    this.isUncompared = true; // a tick has succeeded since the last comparison, or there was none
     this.isFull = false; // a tick since the last comparison came back with `limit` new rows
     this.isLoading = true; // rows of the past, until the first comparison is done
     this.less = new Map(); // seconds in which fewer rows were stored than shown, when compared last
@@ -60,6 +60,7 @@ export class Feed {
       await this.put(fresh, shown);
       this.pace = (1000 * fresh.length) / Math.max(started - this.succeededAt, 10);
       this.succeededAt = started;
+      this.isUncompared = true;
       this.succeeded();
     });
   }
@@ -141,8 +142,8 @@ export class Feed {
   async compare() {
     await this.reported(async () => {
       const { shown } = this;
-      if (shown === null || this.succeededAt === this.comparedAt) return; // not ticked since
-      this.comparedAt = this.succeededAt;
+      if (shown === null || !this.isUncompared) return;
+      this.isUncompared = false;
       this.offsetS = (await this.source.now()) - nowS();
       const now = Math.floor(nowS() + this.offsetS);
       const started = performance.now();
