@@ -5,6 +5,7 @@ Where a guide has a port that another test may use just now, the step has anothe
 
 import json
 import os
+import shlex
 import shutil
 import sys
 
@@ -136,7 +137,7 @@ def test_the_clickhouse_demo(guide, browser):
         ROOT / "clickhouse", guide.folder / "clickhouse", dirs_exist_ok=True, ignore=shutil.ignore_patterns("venv")
     )
     port = guide.clickhouse_port
-    python = sys.executable
+    python = shlex.quote(sys.executable)
     engine = guide.type(f"{python} embedded.py --port {port}", "clickhouse")
     wait_until(lambda: listens(port), 60, engine.log)
     dsn = f"clickhouse://default@localhost:{port}"

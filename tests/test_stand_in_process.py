@@ -4,6 +4,7 @@ import collections
 import os
 import pathlib
 import resource
+import shlex
 import signal
 import socket
 import subprocess
@@ -345,7 +346,8 @@ def test_the_producer_keeps_its_batches_while_the_disk_is_full(tmp_path):
 @pytest.mark.parametrize("redirected", ["2>/dev/full", ">/dev/full 2>&1", ">&- 2>&-", "| true"])
 def test_it_works_on_when_what_it_says_cannot_be_written(tmp_path, redirected):
     port = free_port()
-    command = f"exec {sys.executable} -m embedded --port {port} --data {tmp_path / 'data'} {redirected}"
+    stand_in = shlex.join([sys.executable, "-m", "embedded", "--port", str(port), "--data", str(tmp_path / "data")])
+    command = f"exec {stand_in} {redirected}"
     command = command.removeprefix("exec ") if "|" in redirected else command
     popen = subprocess.Popen(["sh", "-c", command], cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -17,7 +17,11 @@ from test_install import archive, serving
 
 VERSION = "3.4.0.9"
 NAME = f"tdengine-tsdb-oss-{VERSION}"
-TAOSD = f"""#!{sys.executable}
+# What a Python program begins with that also runs where the tests' Python has a space in its path
+PYTHON = f"""#!/bin/sh
+'''exec' "{sys.executable}" "$0" "$@" #'''
+"""
+TAOSD = f"""{PYTHON}
 import os, pathlib, re, socket, sys
 assert "tdengine-server/driver" in os.environ["LD_LIBRARY_PATH"]
 text = pathlib.Path(sys.argv[sys.argv.index("-c") + 1], "taos.cfg").read_text()
@@ -26,7 +30,7 @@ with socket.create_server(("127.0.0.1", int(re.search("serverPort (.*)", text)[1
     while True:
         server.accept()[0].close()
 """
-TAOSADAPTER = f"""#!{sys.executable}
+TAOSADAPTER = f"""{PYTHON}
 import os, sys, tomllib
 with open(sys.argv[sys.argv.index("-c") + 1], "rb") as file:
     port = tomllib.load(file)["port"]
