@@ -173,7 +173,7 @@ def proc(pid, file):
     return b""
 
 
-def handles(pid, number):
-    """Whether a process has a handler of its own for a signal that ends others."""
-    caught = [line.split()[1] for line in proc(pid, "status").decode().splitlines() if line.startswith("SigCgt")]
-    return caught and int(caught[0], 16) >> number - 1 & 1
+def handles(pid, number, field="SigCgt"):
+    """Whether a process has a handler of its own for a signal that ends others; SigBlk: whether the signal waits."""
+    signals = [line.split()[1] for line in proc(pid, "status").decode().splitlines() if line.startswith(field)]
+    return signals and int(signals[0], 16) >> number - 1 & 1

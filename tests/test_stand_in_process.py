@@ -347,8 +347,7 @@ def test_the_producer_keeps_its_batches_while_the_disk_is_full(tmp_path):
 def test_it_works_on_when_what_it_says_cannot_be_written(tmp_path, redirected):
     port = free_port()
     stand_in = shlex.join([sys.executable, "-m", "embedded", "--port", str(port), "--data", str(tmp_path / "data")])
-    command = f"exec {stand_in} {redirected}"
-    command = command.removeprefix("exec ") if "|" in redirected else command
+    command = f"{'' if '|' in redirected else 'exec '}{stand_in} {redirected}"
     popen = subprocess.Popen(["sh", "-c", command], cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: listens(port), 20, "the stand-in to listen")

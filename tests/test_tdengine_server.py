@@ -17,7 +17,7 @@ from test_install import archive, serving
 
 VERSION = "3.4.0.9"
 NAME = f"tdengine-tsdb-oss-{VERSION}"
-# What a Python program begins with that also runs where the tests' Python has a space in its path
+# A first line for sh, which Python reads as a text: the path of the tests' Python may have a space
 PYTHON = f"""#!/bin/sh
 '''exec' "{sys.executable}" "$0" "$@" #'''
 """
