@@ -12,7 +12,6 @@ import typing
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from . import catalog
 from .catalog import TBNAME, Table
@@ -130,7 +129,8 @@ class Rows(typing.NamedTuple):
         table, batch, name, database = self.table, self.batch, f"t{self.table.id}", self.table.database
         units_per_s = UNITS_PER_S[database.precision]
         oldest = time.time_ns() // (10**9 // units_per_s) - database.keep_ms * units_per_s // 1000
-        first, last = pc.min_max(batch["c0"]).as_py().values()
+        stamps = batch["c0"].to_numpy()
+        first, last = int(stamps.min()), int(stamps.max())
         refuse(first < oldest or last > LATEST[database.precision], 0x060B, "Timestamp data out of range")
         if time.monotonic() > table.expires_at:
             execute(f"DELETE FROM {name} WHERE c0 < {oldest}")

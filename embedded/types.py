@@ -4,7 +4,6 @@ import typing
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from .errors import refuse
 
@@ -92,5 +91,5 @@ class Column(typing.NamedTuple):
         """TDengineError when one of the values (an Arrow array) does not fit."""
         if self.type.width or array.null_count == len(array):
             return
-        lengths = pc.utf8_length(array) if self.type is NCHAR else pc.binary_length(array)
-        refuse(pc.max(lengths).as_py() > self.length, 0x2653, f"Value too long for column/tag: {self.name}")
+        longest = max(len(value) for value in array.to_pylist() if value is not None)
+        refuse(longest > self.length, 0x2653, f"Value too long for column/tag: {self.name}")

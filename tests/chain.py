@@ -14,6 +14,7 @@ import sys
 import threading
 import urllib.parse
 
+from counting_viewer import Viewer
 from helpers import PATIENCE, ROOT, Process, free_port, health, wait_until
 from proxy import Proxy
 from read_table import see
@@ -232,9 +233,11 @@ class Chain:
         """What a viewer sees of a table: {"schema": ..., "columns": ...}; config as of a view."""
         return see(f"ws://127.0.0.1:{self.port}/websocket", title, 60 * PATIENCE, **config)
 
-    def viewer(self, dataset="stocks", *args):
+    def viewer(self, dataset="stocks", read_every=0):
         address = f"{self.scheme.replace('http', 'ws')}://127.0.0.1:{self.port}{self.prefix}/websocket"
-        return Viewer(self.run("viewer", ROOT / "tests/viewer.py", address, SHOWN.get(dataset, dataset), *args))
+        viewer = Viewer(address, SHOWN.get(dataset, dataset), read_every)
+        self.ended.callback(viewer.close)
+        return viewer
 
     def health(self):
         """/healthz, or AssertionError when it does not answer."""
@@ -253,22 +256,6 @@ class Chain:
         """Waits until the server has shown so many rows more than now."""
         least = self.table(dataset)["rows"] + more
         wait_until(lambda: self.table(dataset)["rows"] >= least, timeout, lambda: f"{more} rows more: {self.health()}")
-
-
-class Viewer:
-    """tests/viewer.py, running."""
-
-    def __init__(self, process):
-        self.process = process
-
-    def report(self):
-        """Its newest report; None before the first one. AssertionError when it was disconnected or failed."""
-        assert self.process.alive(), self.process.log()
-        complete = self.process.stdout().rpartition("\n")[0]
-        return json.loads(complete.rpartition("\n")[2]) if complete else None
-
-    def distinct(self):
-        return (self.report() or {"distinct": 0})["distinct"]
 
 
 def sent(*producers):
@@ -310,8 +297,7 @@ def assert_each_row_shown_once(chain, viewer, rows, dataset="stocks"):
     polls = chain.table(dataset)["polls"]  # further polls must not show any again
     more = 6 if chain.source == "poll" else 2
     wait_until(lambda: chain.table(dataset)["polls"] >= polls + more, 15, f"{more} polls more")
-    reports = len(viewer.process.stdout().splitlines())
-    wait_until(lambda: len(viewer.process.stdout().splitlines()) >= reports + 2, 15, "a fresh report of the viewer")
+    viewer.settle()
     report = viewer.report()
     assert (report["distinct"], report["twice"]) == (rows, 0), (rows, report, chain.health())
     assert chain.table(dataset)["rows"] == rows

@@ -118,8 +118,7 @@ def assert_each_row_shown_once(chain, viewer, rows):
     assert (stored, stamps) == (rows, rows), f"of {rows} rows sent {stored} are stored, with {stamps} timestamps"
     wait_until(lambda: viewer.distinct() >= rows, 30, lambda: f"{rows} rows stored: {viewer.report()} {chain.health()}")
     chain.wait_for_polls(chain.table()["polls"] + 4)  # further polls must not show any again
-    reports = len(viewer.process.stdout().splitlines())
-    wait_until(lambda: len(viewer.process.stdout().splitlines()) >= reports + 2, 15, "a fresh report of the viewer")
+    viewer.settle()
     report = viewer.report()
     assert (report["distinct"], report["twice"], report["volume"]) == (rows, 0, volume), (report, chain.health())
     assert chain.table()["rows"] == rows

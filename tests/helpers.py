@@ -14,7 +14,6 @@ import urllib.request
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-STEP_S = 0.1  # between two looks at what is waited for: each may be a request
 PATIENCE = 4  # how many times longer than a quiet machine needs is waited for what a test only awaits
 
 
@@ -25,20 +24,25 @@ def free_port():
         return s.getsockname()[1]
 
 
+def pause(started):
+    """Between two looks at what is waited for since `started`: each may be a request to who is waited for."""
+    time.sleep(min(0.03 + (time.monotonic() - started) / 20, 0.5))
+
+
 def wait_until(condition, timeout, what):
     """Polls condition() until it returns something true, and returns that; AssertionError after PATIENCE * timeout.
 
     `timeout` is in seconds, enough for a quiet machine; `what` is a string or a function that makes one (so that it can
     hold the newest log lines).
     """
-    deadline = time.monotonic() + PATIENCE * timeout
+    started = time.monotonic()
     while True:
         result = condition()
         if result:
             return result
-        if time.monotonic() > deadline:
+        if time.monotonic() > started + PATIENCE * timeout:
             raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
-        time.sleep(STEP_S)
+        pause(started)
 
 
 def work_s():
@@ -51,14 +55,14 @@ def work_s():
 
 def promised(condition, seconds, what):
     """As wait_until, for what is promised within so many seconds: those, and what this machine needs just now."""
-    deadline = time.monotonic() + seconds
-    while not (result := condition()) and time.monotonic() < deadline:
-        time.sleep(STEP_S)
+    started = time.monotonic()
+    while not (result := condition()) and time.monotonic() < started + seconds:
+        pause(started)
     if not result:  # the work that was waited for is the start of a process or two
-        deadline += 3 * work_s()
-        while not (result := condition()) and time.monotonic() < deadline:
-            time.sleep(STEP_S)
-    assert result, f"promised within {seconds} s: {what() if callable(what) else what}"
+        seconds += 3 * work_s()
+        while not (result := condition()) and time.monotonic() < started + seconds:
+            pause(started)
+    assert result, f"promised within {seconds:.1f} s: {what() if callable(what) else what}"
     return result
 
 

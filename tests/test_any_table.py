@@ -187,7 +187,7 @@ def test_rows_of_any_clocks_are_shown_once_or_counted(site):
         return table["rows"] + table["missed_rows"]
 
     wait_until(lambda: counted() == sent, 30, lambda: (seed, sent, site.table_named("clocks")))
-    wait_until(lambda: viewer.distinct() == site.table_named("clocks")["rows"], 30, viewer.process.log)
+    wait_until(lambda: viewer.distinct() == site.table_named("clocks")["rows"], 30, viewer.log)
     assert viewer.report()["twice"] == 0, seed
 
 

@@ -48,7 +48,7 @@ def test_two_producers_every_row_is_stored_and_shown_once(chain):
     chain.server()
     assert chain.health()["status"] == "waiting"  # on a fresh ClickHouse, without the database
     producers = [chain.producer("--rows", rows) for rows in (250, 100)]
-    viewer = chain.viewer("stocks", "--read-every", "0.1")
+    viewer = chain.viewer(read_every=0.1)
     wait_until(lambda: chain.table()["rows"] >= 4000, 60, chain.health)
     assert chain.health()["status"] == "ok"
     stop_producers(*producers)
@@ -167,7 +167,7 @@ def test_a_silent_database_stalls_no_viewer_and_no_row_is_missed(chain):
     with chain.database.proxy() as proxy:
         chain.server(dsn=chain.database.through(proxy))
         producer = chain.producer()
-        viewer = chain.viewer("stocks", "--read-every", "0.05")
+        viewer = chain.viewer(read_every=0.05)
         wait_until(lambda: viewer.report() and viewer.report()["reads"] > 5, 60, chain.health)
         polls = chain.table()["failed_polls"]
         proxy.silent()

@@ -135,7 +135,7 @@ def test_while_nobody_looks_polls_come_rarely_and_no_row_is_missed(chain):
     assert producers[-1].wait(30) == 0
     viewer = chain.viewer()
     producers.append(chain.producer("--rows", 50))
-    wait_until(viewer.distinct, 20, viewer.process.log)
+    wait_until(viewer.distinct, 20, viewer.log)
     assert 0 < rare < 0.75 * polls()
     stop_producers(*producers[2:])
     rows = sent(*producers)
@@ -152,7 +152,7 @@ def test_history_is_there_with_the_first_rows_and_live_rows_follow(chain, datase
     chain.server("--dataset", dataset, "--history", "10m", limit=20_000)
     wait_until(lambda: chain.table(dataset)["rows"] == 3000, 20, chain.health)
     viewer = chain.viewer(dataset)
-    wait_until(lambda: viewer.distinct() == 3000, 20, viewer.process.log)
+    wait_until(lambda: viewer.distinct() == 3000, 20, viewer.log)
     assert chain.table(dataset)["rows_per_s"] == 0
     producers = [chain.producer("--dataset", dataset, "--batches", 12) for _ in range(2)]
     for producer in producers:
@@ -165,7 +165,7 @@ def test_of_a_history_larger_than_the_limit_the_newest_rows_are_shown(chain):
     chain.server("--history", "1h", limit=1000)
     wait_until(lambda: chain.table()["rows"], 20, chain.health)
     viewer = chain.viewer()
-    wait_until(lambda: viewer.distinct() == 1000, 20, viewer.process.log)
+    wait_until(lambda: viewer.distinct() == 1000, 20, viewer.log)
     polls = chain.table()["polls"]
     wait_until(lambda: chain.table()["polls"] >= polls + 4, 15, "more polls, and a look for late rows")
     assert chain.table()["rows"] == viewer.distinct() == 1000
@@ -173,7 +173,7 @@ def test_of_a_history_larger_than_the_limit_the_newest_rows_are_shown(chain):
     newest = chain.database.query("SELECT volume FROM {db}.stocks_values ORDER BY `timestamp` DESC LIMIT 1000")
     assert viewer.report()["volume"] == sum(volume for (volume,) in newest)
     assert chain.producer("--batches", 4).wait(30) == 0
-    wait_until(lambda: viewer.distinct() == 2000, 15, viewer.process.log)
+    wait_until(lambda: viewer.distinct() == 2000, 15, viewer.log)
     assert chain.table()["rows"] == 2000
 
 
@@ -208,7 +208,7 @@ def test_two_servers_that_subscribe_each_get_every_row_and_update_at_most_every_
     producers = [chain.producer("--interval", 0, "--rows", 1, "--batches", 150) for _ in range(2)]
     for producer in producers:
         assert producer.wait(100) == 0, producer.log()
-    wait_until(lambda: other.distinct() == 5300, 20, other.process.log)
+    wait_until(lambda: other.distinct() == 5300, 20, other.log)
     assert other.report()["updates"] - updates <= 100 * (time.monotonic() - started)
     assert_each_row_shown_once(chain, other, 5300)
 
@@ -221,7 +221,7 @@ def test_rows_from_before_the_servers_start_are_not_shown(chains):
     producer = chain.producer("--batches", 8)
     assert producer.wait(30) == 0, producer.log()
     for viewer in viewers:
-        wait_until(lambda v=viewer: v.distinct() >= 2000, 15, viewer.process.log)
+        wait_until(lambda v=viewer: v.distinct() >= 2000, 15, viewer.log)
     time.sleep(2)  # more polls, and a look for late rows
     for each, viewer in zip(chains, viewers, strict=True):
         assert each.table()["rows"] == viewer.distinct() == 2000

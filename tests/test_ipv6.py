@@ -7,8 +7,9 @@ import socket
 
 import clickhouse_chain
 import pytest
-from chain import Chain, Database, Viewer, sent, stop_producers
+from chain import Chain, Database, sent, stop_producers
 from clickhouse_chain import ClickHouse
+from counting_viewer import Viewer
 from helpers import ROOT, get, wait_until
 from node_chain import NODE, NodeChain, is_there
 
@@ -56,7 +57,8 @@ def test_all_of_it_at_an_ipv6_address(kind, tmp_path):
         page = wait_until(lambda: re.search(r"page at http://\[::1\]:(\d+)/, reading", server.stderr()), 60, server.log)
         port = int(page[1])
         producer = chain.producer("--rows", 50)
-        viewer = Viewer(chain.run("viewer", ROOT / "tests/viewer.py", f"ws://[::1]:{port}/websocket", "stock_values"))
+        viewer = Viewer(f"ws://[::1]:{port}/websocket", "stock_values")
+        stack.callback(viewer.close)
         wait_until(lambda: viewer.distinct() >= 200, 60, lambda: server.log() + producer.log())
         stop_producers(producer)
         wait_until(lambda: viewer.distinct() == sent(producer), 20, viewer.report)

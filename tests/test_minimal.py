@@ -19,7 +19,8 @@ import pytest
 import tornado.httpclient
 import tornado.websocket
 from browser import QUICK, Page, chromium
-from chain import Database, Viewer, children
+from chain import Database, children
+from counting_viewer import Viewer
 from helpers import ROOT, Process, free_port, get, wait_until
 from read_table import see
 from wire import encode
@@ -45,18 +46,17 @@ class Minimal:
         return self
 
     def __exit__(self, *_):
-        for each in [*self.viewers, self.process]:
-            each.stop()
+        for viewer in self.viewers:
+            viewer.close()
+        self.process.stop()
 
     def page(self):
         with contextlib.suppress(OSError):
             return get(f"http://127.0.0.1:{self.port}/").decode()
 
     def viewer(self):
-        args = [sys.executable, ROOT / "tests/viewer.py", f"ws://127.0.0.1:{self.port}/websocket", self.name]
-        process = Process(args, self.folder, "viewer")
-        self.viewers.append(process)
-        return Viewer(process)
+        self.viewers.append(Viewer(f"ws://127.0.0.1:{self.port}/websocket", self.name))
+        return self.viewers[-1]
 
     def see(self, **config):
         """Schema and columns of a view; None while the table is not hosted."""
