@@ -1,12 +1,14 @@
 """A viewer without a browser: counts every row that a Perspective table was ever given, and times its own reads."""
 
 import asyncio
+import ssl
 import threading
 import time
 import traceback
 
 import perspective
 import pyarrow
+import tornado.httpclient
 import tornado.websocket
 
 OPEN_S = 120  # bound of the wait for the server and for the table's first rows
@@ -69,9 +71,11 @@ class Counter:
 async def connect(url):
     """The WebSocket, as soon as the server accepts it; bound: OPEN_S."""
     deadline = time.monotonic() + OPEN_S
+    tls = ssl.create_default_context() if url.startswith("wss") else None  # Tornado's own is made when it is loaded
+    request = tornado.httpclient.HTTPRequest(url, connect_timeout=5, ssl_options=tls)
     while True:
         try:
-            return await tornado.websocket.websocket_connect(url, connect_timeout=5, max_message_size=2**30)
+            return await tornado.websocket.websocket_connect(request, max_message_size=2**30)
         except OSError:
             if time.monotonic() > deadline:
                 raise

@@ -439,7 +439,9 @@ def test_pages_that_were_opened_before_the_first_row_fill(browser, chain):
     serve(chain)
     layouts = ["grid", "treemap", "grid"]  # grouped views all
     with contextlib.ExitStack() as stack:
-        pages = [stack.enter_context(Page(browser, f"{chain.address}?layout={each}", 640, 360)) for each in layouts]
+        context = stack.enter_context(browser.new_context(viewport={"width": 640, "height": 360}))
+        addresses = [f"{chain.address}?layout={each}" for each in layouts]
+        pages = [stack.enter_context(Page(browser, address, context=context)) for address in addresses]
         for page in pages:
             page.wait_for("waiting", f"start {chain.script}")
         chain.producer(*SLOW)

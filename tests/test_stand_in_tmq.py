@@ -299,16 +299,25 @@ def test_many_rows_come_once_each_in_order(stand_in):
 
 
 def test_a_consumer_that_is_far_behind_goes_on_with_the_oldest_entry_that_is_kept(stand_in):
-    make_topic(stand_in, 1)
     source = """
+        connection.execute("CREATE DATABASE d")
+        connection.execute("CREATE TABLE d.t (ts TIMESTAMP, text VARCHAR(10000), a INT)")
+        connection.execute("CREATE TOPIC t AS SELECT * FROM d.t")
         k = consumer("g")
-        for part in range(70):  # 12 bytes a row
-            send(range(part * 100_000, part * 100_000 + 100_000))
+        statement = connection.stmt2_statement()
+        statement.prepare("INSERT INTO d.t VALUES (?, ?, ?)")
+        texts = taosws.varchar_to_column(["x" * 10_000] * 100)
+        for part in range(90):  # of a megabyte each
+            numbers = range(part * 100, part * 100 + 100)
+            times = taosws.millis_timestamps_to_column([1795411690000 + number for number in numbers])
+            columns = [times, texts, taosws.ints_to_column(list(numbers))]
+            statement.bind([taosws.stmt2_bind_param_view(table_name="", tags=None, columns=columns)])
+            statement.execute()
         print(json.dumps(values(k, 1, seconds=40)[0]))
     """
     oldest = run(stand_in, source, 100)
-    assert oldest % 100_000 == 0
-    assert 1_000_000 < oldest < 3_000_000
+    assert oldest % 100 == 0
+    assert 1000 < oldest < 4000  # of 90 MB the newest 64 MiB are kept
 
 
 def test_topics_survive_a_restart_and_refuse_what_tdengine_refuses(stand_in):
