@@ -1,9 +1,11 @@
 """What the tests share: free ports, processes that are surely ended, and waits with a bound."""
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -17,11 +19,23 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PATIENCE = 4  # how many times longer than a quiet machine needs is waited for what a test only awaits
 
 
+def ports():
+    """Ports in turn, of which systems give none to clients by themselves; other ones in each process of pytest."""
+    first = 10_000 + 1500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 14)
+    start = random.randrange(1500)
+    yield from itertools.cycle([*range(first + start, first + 1500), *range(first, first + start)])
+
+
+PORTS = ports()
+
+
 def free_port():
-    """A TCP port on loopback that nothing listens on right now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A TCP port on loopback that nothing listens on right now, and that nothing else takes soon."""
+    for port in itertools.islice(PORTS, 1500):
+        with contextlib.suppress(OSError), socket.socket() as s:
+            s.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def pause(started):

@@ -55,7 +55,7 @@ def charts_site(kind, folder, trouble, within_s):
     database = Database(folder)
     try:
         with kind(database, folder) as chain:
-            server = chain.server("--dataset", "all", "--port", DEFAULT_PORT, limit=3000)
+            server = chain.server("--dataset", "all", "--port", DEFAULT_PORT, *SLOW, limit=3000)
             for dataset in ("stocks", "meters"):
                 chain.producer("--dataset", dataset, "--rows", "200", *SLOW)
             chain.address = f"http://127.0.0.1:{chain.port}/"
