@@ -5,7 +5,7 @@ Everything here is called in the engine's thread (bridge/engine.py), but for `on
 
 import itertools
 
-from . import costs, expressions, requests
+from . import costs, expressions, requests, view_config
 from . import perspective_pb2 as pb
 from .expression_tokens import Error
 from .requests import Invalid
@@ -89,11 +89,11 @@ class Session:
     def make_view(self, table, view, config):
         """Makes a view; Invalid when it can't be made, or would cost too much."""
         if self.features is None:
-            self.features = requests.Features(self.ask("get_features"))
+            self.features = view_config.Features(self.ask("get_features"))
         validated = self.validate(table, config.expressions)
         for name, error in validated.errors.items():
             raise Invalid(f"{name}: {error.error_message}")
-        requests.check_config(config, self.columns(table), dict(validated.expression_schema), self.features)
+        view_config.check_config(config, self.columns(table), dict(validated.expression_schema), self.features)
         self.counts.check_view(table, config)
         self.ask("table_make_view", table, pb.MakeView(view_id=view, config=config).SerializeToString())
         try:

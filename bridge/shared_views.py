@@ -5,7 +5,6 @@ one layout would need more than it can do. A viewer that collapses or expands ro
 """
 
 import asyncio
-import collections
 import secrets
 
 from . import perspective_pb2 as pb
@@ -14,10 +13,8 @@ from .answers import MAX_ANSWERS, Answers
 from .costs import bounded, check_size
 from .requests import Invalid
 from .session import Session
+from .subscribers import Subscribers
 
-AT_ONCE = 50  # viewers that hear of an update together
-PART_S, MOST_WAITING = 0.004, 2500  # until the next ones hear of it, as these read it now; not while so many wait
-FIRST_S = 0.004  # by which one viewer hears of it before: what it reads is then there for all
 MAX_UPDATE_S = 1.0  # no more views are made while an update takes longer
 BANNED = "The engine has crashed on this request: it is refused until the server is started anew."
 
@@ -35,44 +32,19 @@ class View:
         self.updates = {}  # body of the subscription (its mode): its number
 
 
-def send_event(viewer, number, entity, tail):
-    viewer.send(requests.head(number, entity) + tail)
-
-
 class SharedViews:
     """All views of all viewers, by way of one session with the engine."""
 
     def __init__(self, engine, banned):
         self.engine, self.banned, self.loop = engine, banned, asyncio.get_running_loop()
-        self.session = Session(engine.server, lambda *event: self.loop.call_soon_threadsafe(self.deliver, *event))
+        self.subscribers = Subscribers(self.loop)
+        self.session = Session(
+            engine.server, lambda *event: self.loop.call_soon_threadsafe(self.subscribers.deliver, *event)
+        )
         self.shapes, self.views = {}, set()  # by what they show: the shared ones; all
         self.tables = {}  # name of a table: Answers
-        self.waiting = collections.deque()  # events that are not sent yet, as send_event() takes them
-        self.subscribers = {}  # number of a subscription: {(viewer, its number): its name of the view}
         self.hosted = None  # number of the subscription to the list of tables
         engine.after_update.append(self.delete_grown)
-
-    def deliver(self, number, tail):
-        """An event of a subscription goes to all who have it; one hears of it first, and asks for the others, too."""
-        subscribers = self.subscribers.get(number, {}).items()
-        events = [(viewer, theirs, entity, tail) for (viewer, theirs), entity in subscribers]
-        for event in events[:1]:
-            send_event(*event)
-        if events[1:]:
-            self.loop.call_later(FIRST_S, self.deliver_others, events[1:])
-
-    def deliver_others(self, others):
-        is_idle = not self.waiting
-        self.waiting.extend(others)
-        if is_idle:
-            self.deliver_part()
-
-    def deliver_part(self):
-        """Between two parts, the reads of those who got theirs are answered: else the last reads wait for all."""
-        for _ in range(min(AT_ONCE, len(self.waiting))):
-            send_event(*self.waiting.popleft())
-        if self.waiting:
-            self.loop.call_later(PART_S if len(self.waiting) < MOST_WAITING else 0, self.deliver_part)
 
     async def call(self, kind, context, content, charge, function, *args):
         """The result of a function that is called in the engine's thread, unless this has killed an engine."""
@@ -107,13 +79,13 @@ class SharedViews:
     async def subscribe_hosted(self, viewer, number):
         if self.hosted is None:
             self.hosted = next(self.session.numbers)
-            self.subscribers[self.hosted] = {}
+            self.subscribers.of[self.hosted] = {}
             body = pb.HostedTables(subscribe=True).SerializeToString()
             await self.subscribe_in_engine(self.hosted, "get_hosted_tables", "", body)
-        self.subscribers[self.hosted][viewer, number] = ""
+        self.subscribers.of[self.hosted][viewer, number] = ""
 
     def unsubscribe_hosted(self, viewer, number):
-        self.subscribers[self.hosted].pop((viewer, number), None)
+        self.subscribers.of[self.hosted].pop((viewer, number), None)
 
     # Views
 
@@ -233,18 +205,18 @@ class SharedViews:
         """The viewer hears of updates of the view; `body` says with what in them."""
         if body not in view.updates:
             ours = view.updates[body] = next(self.session.numbers)
-            self.subscribers[ours] = {(viewer, number): entity}
+            self.subscribers.of[ours] = {(viewer, number): entity}
             await self.subscribe_in_engine(ours, "view_on_update", view.name, body)
         else:
-            self.subscribers[view.updates[body]][viewer, number] = entity
+            self.subscribers.of[view.updates[body]][viewer, number] = entity
 
     async def subscribe_in_engine(self, *subscription):
         await self.engine.request((subscription[1],), None, self.session.subscribe, *subscription)
 
     async def unsubscribe(self, view, viewer, number):
         for body, ours in list(view.updates.items()):
-            if self.subscribers[ours].pop((viewer, number), None) is not None and not self.subscribers[ours]:
-                del view.updates[body], self.subscribers[ours]
+            if self.subscribers.of[ours].pop((viewer, number), None) is not None and not self.subscribers.of[ours]:
+                del view.updates[body], self.subscribers.of[ours]
                 await self.engine.request(("view_remove_on_update",), None, self.stop_in_engine, view, ours)
 
     def stop_in_engine(self, view, number):

@@ -101,7 +101,7 @@ class Chain(chain.Chain):
 
     def server(self, *args, limit=100_000, dsn=None):
         """The limit holds all rows of a test, so that none has to be left out."""
-        args = ["--port", "0", "--database", self.database.name, "--limit", limit, *args]
+        args = ["--port", "0", "--database", self.database.name, "--limit", limit, "--interval", 500, *args]
         process = self.run("server", HERE / "perspective_server.py", *args, dsn=dsn)
         page = wait_until(lambda: re.search(r"page at http://127\.0\.0\.1:(\d+)/", process.stderr()), 60, process.log)
         self.port = int(page[1])
@@ -117,7 +117,7 @@ def assert_each_row_shown_once(chain, viewer, rows):
     stored, stamps, volume = map(int, found[0])
     assert (stored, stamps) == (rows, rows), f"of {rows} rows sent {stored} are stored, with {stamps} timestamps"
     wait_until(lambda: viewer.distinct() >= rows, 30, lambda: f"{rows} rows stored: {viewer.report()} {chain.health()}")
-    chain.wait_for_polls(chain.table()["polls"] + 4)  # further polls must not show any again
+    chain.wait_for_polls(chain.table()["polls"] + 3)  # further polls must not show any again
     viewer.settle()
     report = viewer.report()
     assert (report["distinct"], report["twice"], report["volume"]) == (rows, 0, volume), (report, chain.health())

@@ -20,8 +20,8 @@ PATIENCE = 4  # how many times longer than a quiet machine needs is waited for w
 
 
 def ports():
-    """Ports in turn, of which systems give none to clients by themselves; other ones in each process of pytest."""
-    first = 10_000 + 1500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 14)
+    """Ports in turn that systems give to no client and browsers forbid to none; each process of pytest has its own."""
+    first = 11_000 + 1500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 14)
     start = random.randrange(1500)
     yield from itertools.cycle([*range(first + start, first + 1500), *range(first, first + start)])
 

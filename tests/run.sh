@@ -26,7 +26,8 @@ die() {
 log=.logs/install-tests.log
 python=venv/bin/python
 # Parts alone, the scripts' flags and errors, and the shortest way through all of it
-quick='tests/test_scripts.py tests/test_requests.py tests/test_expressions.py tests/test_stand_in_sql.py tests/test_deploy.py'
+quick='tests/test_scripts.py tests/test_requests.py tests/test_view_config.py tests/test_expressions.py tests/test_stand_in_sql.py'
+quick="$quick tests/test_deploy.py"
 quick="$quick tests/test_run.py::test_stocks_flow_and_ctrl_c_ends_everything tests/test_run.py::test_invalid_arguments"
 quick="$quick tests/test_page.py::test_the_first_view_is_the_grouped_grid_and_its_numbers_change"
 

@@ -125,7 +125,7 @@ def test_while_nobody_looks_polls_come_rarely_and_no_row_is_missed(chain):
         time.sleep(6)  # the span in which they are counted
         return chain.table()["polls"] - before
 
-    chain.server(limit=20_000)
+    chain.server("--interval", 250, limit=20_000)
     producers = [chain.producer("--rows", 50)]
     chain.wait_for_rows(1, 30)
     rare = polls()

@@ -1,0 +1,101 @@
+"""What a view may be made of, and what is refused before the engine sees it."""
+
+import pytest
+
+from bridge import perspective_pb2 as pb
+from bridge import view_config
+from bridge.requests import Invalid
+
+COLUMNS = {"timestamp": pb.DATETIME, "ticker": pb.STRING, "open": pb.FLOAT, "volume": pb.INTEGER, "date": pb.DATE}
+
+
+@pytest.fixture(scope="module")
+def features():
+    operators = {kind: pb.Features.Operators(options=["==", "in", "is null"]) for kind in COLUMNS.values()}
+    names = [pb.Features.Aggregate(name="sum"), pb.Features.Aggregate(name="weighted mean", args=[pb.FLOAT])]
+    aggregates = {kind: pb.Features.Aggregates(aggregates=names) for kind in COLUMNS.values()}
+    return view_config.Features(pb.Features(filter_ops=operators, aggregates=aggregates).SerializeToString())
+
+
+def view(**parts):
+    config = pb.ViewConfig(group_by=parts.pop("group_by", []), split_by=parts.pop("split_by", []))
+    for column, op, *values in parts.pop("filter", []):
+        config.filter.add(column=column, op=op, value=values)
+    for column, op in parts.pop("sort", []):
+        config.sort.add(column=column, op=op)
+    for column, names in parts.pop("aggregates", {}).items():
+        config.aggregates[column].aggregations.extend(names)
+    for name, fields in parts.pop("windows", {}).items():
+        config.windows[name].MergeFrom(pb.ViewConfig.Window(**fields))
+    config.columns.columns.columns.extend(parts.pop("columns", []))
+    assert not parts
+    return config
+
+
+USEFUL = [
+    view(),
+    view(group_by=["ticker", "e"], split_by=["date"], columns=["open"], sort=[("open", pb.ViewConfig.COL_DESC)]),
+    view(filter=[("open", "==", pb.Scalar(float=1)), ("ticker", "in"), ("ticker", "is null", pb.Scalar(null=0))]),
+    view(aggregates={"open": ["weighted mean", "volume"], "volume": ["sum"]}),
+    view(windows={"w": {"source": "open", "op": "avg", "rows": 5, "partition_by": ["ticker"]}}, columns=["w"]),
+]
+USELESS = [
+    view(group_by=["nothing"]),
+    view(group_by=["ticker", "ticker"]),
+    view(split_by=[""]),
+    view(group_by=["ticker"] * 9),
+    view(columns=["nothing"]),
+    view(columns=["open"] * 101),
+    view(sort=[("nothing", 1)]),
+    view(sort=[("open", 9)]),
+    view(filter=[("nothing", "==", pb.Scalar(float=1))]),
+    view(filter=[("open", "nothing", pb.Scalar(float=1))]),
+    view(filter=[("open", "==")]),
+    view(filter=[("open", "==", pb.Scalar())]),
+    view(filter=[("open", "==", pb.Scalar(float=1), pb.Scalar(float=2))]),
+    view(filter=[("ticker", "in", pb.Scalar())]),
+    view(filter=[("date", "==", pb.Scalar(float=1e300))]),
+    view(filter=[("timestamp", "==", pb.Scalar(float=float("nan")))]),
+    view(filter=[("open", "==", pb.Scalar(float=1))] * 101),
+    view(aggregates={"open": []}),
+    view(aggregates={"open": ["nothing"]}),
+    view(aggregates={"open": ["sum", "volume"]}),
+    view(aggregates={"open": ["weighted mean"]}),
+    view(aggregates={"open": ["weighted mean", "nothing"]}),
+    view(windows={"w": {"source": "nothing", "op": "avg"}}),
+    view(windows={"w": {"source": "open", "op": "nothing"}}),
+    view(windows={"w": {"source": "open", "op": "avg", "partition_by": ["e"]}}),
+    view(windows={"open": {"source": "open", "op": "avg"}}),
+]
+
+
+@pytest.mark.parametrize("config", USEFUL, ids=str)
+def test_views_that_the_engine_can_make_are_accepted(config, features):
+    view_config.check_config(config, COLUMNS, {"e": pb.FLOAT}, features)
+
+
+@pytest.mark.parametrize("config", USELESS, ids=str)
+def test_others_are_refused_in_words(config, features):
+    with pytest.raises(Invalid) as refused:
+        view_config.check_config(config, COLUMNS, {"e": pb.FLOAT}, features)
+    assert str(refused.value).endswith(".")
+
+
+def test_what_means_nothing_is_put_in_order(features):
+    config = view(
+        group_by=["ticker"],
+        filter=[("open", "is null")],
+        sort=[
+            ("open", pb.ViewConfig.ASC),
+            ("open", pb.ViewConfig.DESC),
+            ("volume", pb.ViewConfig.COL_ASC),
+            ("date", 0),
+        ],
+        aggregates={"deleted": ["sum"], "open": ["sum"]},
+    )
+    config.group_by_depth = 7
+    view_config.check_config(config, COLUMNS, {}, features)
+    assert [value.WhichOneof("scalar") for value in config.filter[0].value] == ["null"]
+    assert [(each.column, each.op) for each in config.sort] == [("open", pb.ViewConfig.ASC)]
+    assert list(config.aggregates) == ["open"]
+    assert config.group_by_depth == 1
