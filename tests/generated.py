@@ -1,7 +1,7 @@
 """Expressions and requests made by chance: some as a viewer would send them, some as nobody should."""
 
 from bridge import perspective_pb2 as pb
-from bridge import requests
+from bridge import requests, view_config
 from bridge.expression_functions import FUNCTIONS
 
 COLUMNS = "timestamp ticker client open high low close volume date".split()
@@ -131,7 +131,7 @@ def config(chance):
         made.expressions["e"] = expression(chance, 2)
     if chance.random() < 0.1:
         window = made.windows["w"]
-        window.source, window.op = name(chance), chance.choice(requests.WINDOWS)
+        window.source, window.op = name(chance), chance.choice(view_config.WINDOWS)
         window.partition_by.extend(some(1, name))
         if chance.random() < 0.5:
             window.order_by.column = name(chance)

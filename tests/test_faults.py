@@ -540,7 +540,7 @@ def test_pace_too_fast_for_the_databases_precision(chain):
 def test_faults_at_random(chains):
     chain = chains[0]
     seed = int(os.environ.get("FAULTS_SEED") or random.randrange(10**9))
-    seconds = int(os.environ.get("FAULTS_SECONDS") or 15)
+    seconds = int(os.environ.get("FAULTS_SECONDS") or 10)
     print(f"FAULTS_SEED={seed} FAULTS_SECONDS={seconds}")
     chance = random.Random(seed)
     servers = [each.server() for each in chains]

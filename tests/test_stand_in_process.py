@@ -13,8 +13,10 @@ import time
 
 import pytest
 from chain import Chain, Database, listens, sent, stop_producers
-from helpers import ROOT, free_port, wait_until
+from helpers import ROOT, free_port, refused, wait_until
 from stand_in import Client, StandIn, memory_mb, raw
+
+from embedded import __main__
 
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
@@ -54,14 +56,11 @@ def connect(request):
 # Starting and ending
 
 
-def test_it_says_what_it_is_and_where(stand_in, tmp_path):
+def test_it_says_what_it_is_and_where_and_listens_on_loopback_only(stand_in, tmp_path):
     (line,) = stand_in.process.stdout().splitlines()
     assert line.startswith("stand-in for TDengine")
     assert f"listening on ws://127.0.0.1:{stand_in.port}, data in {tmp_path / 'data'}" in line
     assert stand_in.process.stderr() == ""
-
-
-def test_it_listens_on_loopback_only(stand_in):
     bound = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
     listening = [fields[1] for fields in bound if fields[3] == "0A" and fields[1].endswith(f":{stand_in.port:04X}")]
     assert listening == [f"0100007F:{stand_in.port:04X}"]
@@ -85,26 +84,35 @@ def test_help_names_the_flags():
 
 
 @pytest.mark.parametrize(
-    ("args", "status", "words"),
+    ("args", "words"),
     [
-        (["--port", "x"], 2, "'x' is not a whole number from 0 to 65535"),
-        (["--port", "65536"], 2, "is not a whole number"),
-        (["--port", "-1"], 2, "--port"),
-        (["--dat", "x"], 2, "unrecognized arguments"),
-        (["extra"], 2, "unrecognized arguments"),
-        (["--port", "0", "--data", "{file}"], 1, "choose another with --data"),
-        (["--port", "0", "--data", "{file}/below"], 1, "choose another with --data"),
-        (["--port", "0", "--data", "/proc/nope"], 1, "choose another with --data"),
-        (["--port", "0", "--host", "192.0.2.1"], 1, "cannot listen on 192.0.2.1 port 0"),
-        (["--port", "0", "--password-file", "{file}.none"], 1, "cannot read --password-file"),
+        (["--port", "x"], "'x' is not a whole number from 0 to 65535"),
+        (["--port", "65536"], "is not a whole number"),
+        (["--port", "-1"], "--port"),
+        (["--dat", "x"], "unrecognized arguments"),
+        (["extra"], "unrecognized arguments"),
     ],
 )
-def test_mistakes_end_in_one_line(tmp_path, args, status, words):
+def test_a_bad_flag_ends_in_one_line_and_status_2(args, words, capsys, monkeypatch):
+    status, shown, said = refused(__main__, "embedded", args, capsys, monkeypatch)
+    assert (status, shown, len(said.splitlines())) == (2, "", 1), said
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--data", "{file}"], "choose another with --data"),
+        (["--data", "{file}/below"], "choose another with --data"),
+        (["--data", "/proc/nope"], "choose another with --data"),
+        (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 0"),
+        (["--password-file", "{file}.none"], "cannot read --password-file"),
+    ],
+)
+def test_mistakes_end_in_one_line(tmp_path, args, words):
     (tmp_path / "file").write_text("x")
-    done = embedded(*(arg.format(file=tmp_path / "file") for arg in args))
-    assert done.returncode == status
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1
+    done = embedded("--port", 0, *(arg.format(file=tmp_path / "file") for arg in args))
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
     assert words in done.stderr
 
 
