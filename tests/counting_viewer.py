@@ -1,6 +1,7 @@
 """A viewer without a browser: counts every row that a Perspective table was ever given, and times its own reads."""
 
 import asyncio
+import contextlib
 import ssl
 import threading
 import time
@@ -103,7 +104,7 @@ class Viewer:
         self.loop.close()
 
     def close(self):
-        if self.failure is None:
+        with contextlib.suppress(RuntimeError):  # it has ended by itself
             self.loop.call_soon_threadsafe(self.watching.cancel)
         self.thread.join(10)
 
