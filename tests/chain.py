@@ -213,7 +213,10 @@ class Chain:
         return self.run("producer", ROOT / self.script, "--database", self.database.name, *args, dsn=dsn)
 
     def server(self, *args, limit=100_000, dsn=None):
-        """The limit holds all rows of a test, so that none is left out; half as many polls as usual cost half of it."""
+        """The limit holds all rows of a test, so that none has to be left out.
+
+        Polls come half as often as usual: what they cost is much of what a test costs.
+        """
         args = ["--source", self.source, "--interval", 500, *args]
         args = ["--port", "0", "--database", self.database.name, "--limit", limit, *args]
         return self.serve(*args, dsn=dsn)
