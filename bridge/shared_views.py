@@ -79,13 +79,12 @@ class SharedViews:
     async def subscribe_hosted(self, viewer, number):
         if self.hosted is None:
             self.hosted = next(self.session.numbers)
-            self.subscribers.of[self.hosted] = {}
             body = pb.HostedTables(subscribe=True).SerializeToString()
             await self.subscribe_in_engine(self.hosted, "get_hosted_tables", "", body)
-        self.subscribers.of[self.hosted][viewer, number] = ""
+        self.subscribers.add(self.hosted, viewer, number, "")
 
     def unsubscribe_hosted(self, viewer, number):
-        self.subscribers.of[self.hosted].pop((viewer, number), None)
+        self.subscribers.remove(self.hosted, viewer, number)
 
     # Views
 
@@ -203,20 +202,20 @@ class SharedViews:
 
     async def subscribe(self, view, body, viewer, number, entity):
         """The viewer hears of updates of the view; `body` says with what in them."""
-        if body not in view.updates:
-            ours = view.updates[body] = next(self.session.numbers)
-            self.subscribers.of[ours] = {(viewer, number): entity}
-            await self.subscribe_in_engine(ours, "view_on_update", view.name, body)
-        else:
-            self.subscribers.of[view.updates[body]][viewer, number] = entity
+        is_first = body not in view.updates
+        if is_first:
+            view.updates[body] = next(self.session.numbers)
+        self.subscribers.add(view.updates[body], viewer, number, entity)
+        if is_first:
+            await self.subscribe_in_engine(view.updates[body], "view_on_update", view.name, body)
 
     async def subscribe_in_engine(self, *subscription):
         await self.engine.request((subscription[1],), None, self.session.subscribe, *subscription)
 
     async def unsubscribe(self, view, viewer, number):
         for body, ours in list(view.updates.items()):
-            if self.subscribers.of[ours].pop((viewer, number), None) is not None and not self.subscribers.of[ours]:
-                del view.updates[body], self.subscribers.of[ours]
+            if self.subscribers.remove(ours, viewer, number):
+                del view.updates[body]
                 await self.engine.request(("view_remove_on_update",), None, self.stop_in_engine, view, ours)
 
     def stop_in_engine(self, view, number):

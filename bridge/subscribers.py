@@ -17,6 +17,17 @@ class Subscribers:
         self.of = {}  # number of a subscription: {(viewer, its number): its name of the view}
         self.waiting = collections.deque()  # events that are not sent yet, as send() takes them
 
+    def add(self, number, viewer, theirs, entity):
+        self.of.setdefault(number, {})[viewer, theirs] = entity
+
+    def remove(self, number, viewer, theirs):
+        """Whether it was the last one."""
+        found = self.of.get(number, {})
+        if found.pop((viewer, theirs), None) is None or found:
+            return False
+        del self.of[number]
+        return True
+
     def deliver(self, number, tail):
         """An event of a subscription goes to all who have it; one hears of it first, and asks for the others, too."""
         subscribers = self.of.get(number, {}).items()

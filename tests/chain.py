@@ -298,7 +298,7 @@ def assert_each_row_shown_once(chain, viewer, rows, dataset="stocks"):
         lambda: viewer.distinct() >= rows, 15, lambda: f"{rows} rows stored: {viewer.report()}, {chain.health()}"
     )
     polls = chain.table(dataset)["polls"]  # further polls must not show any again
-    more = 3 if chain.source == "poll" else 2
+    more = 6 if chain.source == "poll" else 2
     wait_until(lambda: chain.table(dataset)["polls"] >= polls + more, 15, f"{more} polls more")
     viewer.settle()
     report = viewer.report()

@@ -117,7 +117,7 @@ def assert_each_row_shown_once(chain, viewer, rows):
     stored, stamps, volume = map(int, found[0])
     assert (stored, stamps) == (rows, rows), f"of {rows} rows sent {stored} are stored, with {stamps} timestamps"
     wait_until(lambda: viewer.distinct() >= rows, 30, lambda: f"{rows} rows stored: {viewer.report()} {chain.health()}")
-    chain.wait_for_polls(chain.table()["polls"] + 3)  # further polls must not show any again
+    chain.wait_for_polls(chain.table()["polls"] + 4)  # further polls must not show any again
     viewer.settle()
     report = viewer.report()
     assert (report["distinct"], report["twice"], report["volume"]) == (rows, 0, volume), (report, chain.health())
