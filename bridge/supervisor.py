@@ -13,8 +13,8 @@ import errno
 import logging
 import mmap
 import multiprocessing
-import multiprocessing.connection
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -68,7 +68,7 @@ def resident_mb(pid):
     """Memory of a process in MB, 0 when it can't be read."""
     with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
         if sys.platform == "linux":
-            with open(f"/proc/{pid}/statm") as file:
+            with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:  # looked at each second, for days
                 return int(file.read().split()[1]) * mmap.PAGESIZE / 2**20
         if int(time.monotonic()) % 10 == 0:  # starting ps costs
             return int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(pid)], timeout=5)) / 1024
@@ -171,7 +171,7 @@ class Supervisor:
     def watch(self):
         """Waits for the child's end; "recycled" or "stuck" when the child had to be killed."""
         reason = stop_at = None
-        while not multiprocessing.connection.wait([self.child.sentinel], CHECK_S):
+        while not select.select([self.child.sentinel], [], [], CHECK_S)[0]:
             if self.stopping:
                 stop_at = stop_at or time.monotonic() + STOP_S
                 if time.monotonic() > stop_at:
