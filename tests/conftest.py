@@ -66,14 +66,15 @@ def client(stand_in):
 
 # What takes longest comes first, so that no process is left alone with it at the end.
 LONG_FIRST = """page node_page faults any_table security node_security minimal viewers node_viewers node_any_table
-    node_faults clickhouse counts tdengine_server stand_in_attacks node exhaustion guides clone deploy feed_sources
-    install benchmarks stand_in_tmq run""".split()
+    stand_in_tmq install node_faults clickhouse clickhouse_scripts counts tdengine_server stand_in_attacks node
+    exhaustion guides clone deploy feed_sources benchmarks run""".split()
 # These mostly wait for what is promised to happen in time.
 WAIT = """faults node_faults counts tdengine_server node exhaustion security node_security stand_in_tmq copying
     clickhouse feed_sources""".split()
-# One process each: their tests share a site, which takes seconds to start and works as long as it is there.
+# One process each: their tests share a site, a database or an environment, which takes seconds to make.
 TOGETHER = """page node_page security node_security smuggling minimal tdengine_server stand_in_sql stand_in_statements
-    stand_in_attacks any_table node_any_table viewers node_viewers clickhouse""".split()
+    stand_in_attacks stand_in_tmq any_table node_any_table viewers node_viewers clickhouse clickhouse_scripts
+    clickhouse_embedded install""".split()
 
 
 def pytest_collection_modifyitems(items):

@@ -12,7 +12,7 @@ usage: tests/run.sh [--quick] [pytest arguments]
     tests/run.sh -k native -n 0           one subject, one test at a time
 
 Environment: TDENGINE_DSN      run the tests that make sense there against this TDengine, in databases of their own
-             PYTEST_PROCESSES  how many tests run at once (default: three more than there are cores)
+             PYTEST_PROCESSES  how many tests run at once (default: five more than there are cores)
 TEXT
 }
 
@@ -104,7 +104,7 @@ main() {
     install_node
     check_style
     unset PYTHONDONTWRITEBYTECODE # or each of thousands of processes compiles the project again
-    processes=$($python -c 'import os; print((os.cpu_count() or 1) + 3)')
+    processes=$($python -c 'import os; print((os.cpu_count() or 1) + 5)')
     status=0
     $python -m pytest -n "${PYTEST_PROCESSES:-$processes}" --no-loadscope-reorder "$@" || status=$?
     [ "$status" = 1 ] || exit "$status"
