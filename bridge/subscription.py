@@ -78,23 +78,26 @@ class SubscribedFeed(Feed):
         await super().show_more(comparison, shown)
 
     def subscribe(self):
-        context = multiprocessing.get_context("spawn")
-        self.pipe, other_end = context.Pipe(duplex=False)
         columns = self.source.columns
         select = ", ".join(f"{each.expression} AS {quoted(each.name)}" for each in columns)
         topic = quoted(topic_of(self.source.database, self.source.table))
-        arguments = (other_end, self.dsn, topic, f"SELECT {select} FROM {self.source.name}", columns, self.topic_anew)
-        self.process = context.Process(target=run_subscriber, args=arguments, daemon=True, name="subscriber")
+        arguments = (self.dsn, topic, f"SELECT {select} FROM {self.source.name}", columns, self.topic_anew)
         try:
-            self.process.start()
+            self.start_process(arguments)
         except (OSError, MemoryError) as error:  # out of descriptors, memory or processes: the next tick tries again
             self.process, self.trouble = None, f"no process for it can be started ({error})"
-            self.pipe.close()
             return
-        finally:
-            other_end.close()
         self.heard_at, self.topic_anew, self.pushed_at = time.monotonic(), False, 0.0
         asyncio.get_running_loop().add_reader(self.pipe.fileno(), self.hear)
+
+    def start_process(self, arguments):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other_end = context.Pipe(duplex=False)  # a pipe that no process was started for closes itself
+        with other_end:
+            self.process = context.Process(
+                target=run_subscriber, args=(other_end, *arguments), daemon=True, name="subscriber"
+            )
+            self.process.start()
 
     def unsubscribe(self, why):
         """Ends the subscriber; the next tick starts a new one."""

@@ -96,7 +96,8 @@ def test_readers_and_a_sender_that_die_while_no_descriptor_is_free_come_back(cha
         viewers = [each.viewer() for each in chains]
         for each in chains:
             each.wait_for_rows(200, 30)
-        mortal = [the_worker(process) for process in (*servers, producer)]
+        wait_until(lambda: len(workers(servers[1].pid)) == 2, 20, servers[1].log)  # a reader and a subscriber
+        mortal = [pid for process in (*servers, producer) for pid in workers(process.pid)]
         give_back = [with_limit(pid, "nofile", 3) for pid in (*map(child_of, servers), producer.pid)]
         for pid in mortal:
             os.kill(pid, signal.SIGKILL)
