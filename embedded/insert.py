@@ -10,7 +10,7 @@ import pyarrow as pa
 from . import protocol
 from .catalog import named
 from .errors import NO_TABLE, SYNTAX, UNPARSABLE, TDengineError, refuse
-from .sql import Parser
+from .sql import Parser, plain_rows
 from .storage import Rows
 from .types import JSON, NCHAR, PRECISIONS, TIMESTAMP, UNITS_PER_S, VARBINARY, VARCHAR, Column
 
@@ -64,14 +64,24 @@ class Insert:
     def parse_rows(self, parser):
         """Within one statement a NULL does not replace an earlier value of the same row."""
         rows, keys = {}, [at for at, column in enumerate(self.columns) if column.stored in self.table.keys]
-        while parser.is_next("(") or not rows:
-            values = self.parse_values(parser, self.columns, self.table, SYNTAX_ERROR)
-            parser.accept(",")
+        for values in self.each_row(parser):
             key = tuple(values[at] for at in keys)
             earlier = rows.get(key, values)
             rows[key] = [old if value is None else value for value, old in zip(values, earlier, strict=True)]
         tags = [pa.array([value]) for value in self.given] if self.tags else None
         self.bound = [self.checked(self.name, tags, [pa.array(values) for values in zip(*rows.values(), strict=True)])]
+
+    def each_row(self, parser):
+        """The values of one row after the other: first of a token of plain rows, if there is one, then of others."""
+        plain = parser.token.kind == "rows"
+        for texts in plain_rows(parser.next().value, len(self.columns)) if plain else ():
+            refuse(texts is None, *SYNTAX_ERROR)
+            precision = self.table.database.precision
+            yield [plain_literal(text, column, precision) for text, column in zip(texts, self.columns, strict=True)]
+        while parser.is_next("(") or not plain:
+            yield self.parse_values(parser, self.columns, self.table, SYNTAX_ERROR)
+            parser.accept(",")
+            plain = True
 
     def checked(self, name, tags, arrays):
         """(name, tags, rows) of one table as they are kept until they are stored, whose values fit."""
@@ -181,6 +191,21 @@ def parse_literal(parser, column, precision):
             sign = parser.one_of("-", "+")
             parser.refuse(parser.token.kind not in ("int", "float"))
     kind, value = (parser.token.kind, sign + parser.next().value) if moment is None else ("now", moment)
+    return literal(kind, value, column, precision)
+
+
+def plain_literal(text, column, precision):
+    """The same from the text of one of a token of rows."""
+    if text[0] == "'":
+        return literal("text", text[1:-1], column, precision)
+    if text[0] in "nN":
+        return None
+    kind = "bool" if text[0] in "tTfF" else "int" if text.lstrip("-").isdigit() else "float"
+    return literal(kind, text, column, precision)
+
+
+def literal(kind, value, column, precision):
+    """The value for the column, from what TDengine's SQL writes. TDengineError when it is none."""
     try:
         return converted(kind, value, column.type, precision)
     except (ValueError, RecursionError):

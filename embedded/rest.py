@@ -32,12 +32,18 @@ def json_value(value, column, precision):
     return str(value) if column.is_decimal else value
 
 
+def json_values(values, column, precision):
+    if column.type.dtype and column.type not in (TIMESTAMP, FLOAT):
+        return values  # most numbers are as they are
+    return [json_value(value, column, precision) for value in values]
+
+
 def answer_to(outcome):
     """The JSON object for rows affected (int) or a Result."""
     if not isinstance(outcome, Result):
         return {"code": 0, "column_meta": [["affected_rows", "INT", 4]], "data": [[outcome]], "rows": 1}
     columns = zip(outcome.columns, outcome.values, strict=True)
-    values = [[json_value(value, column, outcome.precision) for value in listed] for column, listed in columns]
+    values = [json_values(listed, column, outcome.precision) for column, listed in columns]
     data = list(zip(*values, strict=True))
     meta = [column.described() for column in outcome.columns]
     return {"code": 0, "column_meta": meta, "data": data, "rows": len(data)}

@@ -88,14 +88,29 @@ def rows(sql):
     ],
 )
 def test_literals_are_converted_to_the_column(sql, type, literal, value):
-    assert sql(f"CREATE TABLE l (ts TIMESTAMP, x {type})") == 0
-    found = sql(f"INSERT INTO l VALUES (NOW, {literal})")
-    if isinstance(value, str) and value.startswith("0x"):
-        assert found.startswith(value)
-        assert sql("SELECT x FROM l") == []
-    else:
-        assert found == 1
-        assert sql("SELECT x FROM l") == [[value]]
+    for table, stamp in (("l", "NOW"), ("plain", time.time_ns())):  # a row of literals only is read in another way
+        assert sql(f"CREATE TABLE {table} (ts TIMESTAMP, x {type})") == 0
+        found = sql(f"INSERT INTO {table} VALUES ({stamp}, {literal})")
+        if isinstance(value, str) and value.startswith("0x"):
+            assert found.startswith(value)
+            assert sql(f"SELECT x FROM {table}") == []
+        else:
+            assert found == 1
+            assert sql(f"SELECT x FROM {table}") == [[value]]
+
+
+def test_plain_rows_and_others_in_one_statement(sql):
+    n = time.time_ns() // S * S
+    sql("CREATE TABLE t (ts TIMESTAMP, x DOUBLE, v VARCHAR(9))")
+    sql("CREATE TABLE u (ts TIMESTAMP, x INT)")
+    text = f"""INSERT INTO t values( {n} ,1,'(2,"3")'),({n + 1},-.5,NULL) ({n + 2},1e-7,null)
+        ({n + 3},2.,'a''b') /* , */ ({n + 4},-4, '') u VALUES ({n}, 1) ({n + 1}, 2) t (v, ts) VALUES ('x;', {n + 5});"""
+    assert sql(text) == 8
+    assert sql("SELECT x, v FROM t") == [[1, '(2,"3")'], [-0.5, None], [1e-7, None], [2, "a'b"], [-4, ""], [None, "x;"]]
+    assert sql("SELECT COUNT(*) FROM u") == [[2]]
+    for wrong in (f"({n}, 1)", f"({n}, 1, 'a', 2)", f"({n}, 1 'a')", f"({n}, 1, 'a'", f"({n}, 1, 'a')) ({n}, 1, 'a')"):
+        assert sql(f"INSERT INTO t VALUES ({n + 6}, 1, 'a') {wrong}").startswith("0x"), wrong
+    assert sql("SELECT COUNT(*) FROM t") == [[6]]
 
 
 def test_decimals_bytes_and_json_tags_are_exact(sql):
