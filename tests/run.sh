@@ -104,6 +104,7 @@ main() {
     install_node
     check_style
     unset PYTHONDONTWRITEBYTECODE # or each of thousands of processes compiles the project again
+    $python -m compileall -q bridge clickhouse embedded -x venv # run.sh's Python leaves none behind
     processes=$($python -c 'import os; print((os.cpu_count() or 1) + 5)')
     status=0
     $python -m pytest -n "${PYTEST_PROCESSES:-$processes}" --no-loadscope-reorder "$@" || status=$?

@@ -8,7 +8,6 @@ from test_page import (  # noqa: F401 (pytest runs them with this site and chain
     SLOW,
     browser,
     charts_site,
-    test_a_page_that_was_opened_before_the_server_goes_on_by_itself,
     test_a_server_that_has_enough_viewers_says_so,
     test_exports_and_expressions,
     test_http_answers_and_what_it_refuses,

@@ -59,20 +59,18 @@ def test_stocks_flow_and_ctrl_c_ends_everything(demo):
     assert sent(process.stdout()) > 0
     assert "sent" in (demo.folder / ".logs/producer-stocks.log").read_text()
 
-
-def test_a_second_start_shows_rows_again(demo):
-    for _ in range(2):
-        process = demo.start("--dataset", "all", "--rows", 100, "--interval=200", "--limit", 500)
-        demo.wait_for_rows(process)
-        assert set(health(demo.port)["tables"]) == {"stock_values", "meters_values"}
-        lines = demo.processes().values()
-        for words in (
-            "producer.py --dataset stocks --rows 100 --interval 200",
-            "producer.py --dataset meters --rows 100 --interval 200",
-            "--limit 500 --interval 200",
-        ):
-            assert any(words in line for line in lines), lines
-        demo.end(process)
+    # a second start shows rows again
+    process = demo.start("--dataset", "all", "--rows", 100, "--interval=200", "--limit", 500)
+    demo.wait_for_rows(process)
+    assert set(health(demo.port)["tables"]) == {"stock_values", "meters_values"}
+    lines = demo.processes().values()
+    for words in (
+        "producer.py --dataset stocks --rows 100 --interval 200",
+        "producer.py --dataset meters --rows 100 --interval 200",
+        "--limit 500 --interval 200",
+    ):
+        assert any(words in line for line in lines), lines
+    demo.end(process)
 
 
 def test_subscribed_with_history_that_the_limit_can_hold(demo):
