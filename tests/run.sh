@@ -12,7 +12,7 @@ usage: tests/run.sh [--quick] [pytest arguments]
     tests/run.sh -k native -n 0           one subject, one test at a time
 
 Environment: TDENGINE_DSN      run the tests that make sense there against this TDengine, in databases of their own
-             PYTEST_PROCESSES  how many tests run at once (default: five more than there are cores)
+             PYTEST_PROCESSES  how many tests run at once (default: four more than there are cores)
 TEXT
 }
 
@@ -105,7 +105,7 @@ main() {
     check_style
     unset PYTHONDONTWRITEBYTECODE # or each of thousands of processes compiles the project again
     $python -m compileall -q bridge clickhouse embedded -x venv # run.sh's Python leaves none behind
-    processes=$($python -c 'import os; print((os.cpu_count() or 1) + 5)')
+    processes=$($python -c 'import os; print((os.cpu_count() or 1) + 4)')
     status=0
     $python -m pytest -n "${PYTEST_PROCESSES:-$processes}" --no-loadscope-reorder "$@" || status=$?
     [ "$status" = 1 ] || exit "$status"
