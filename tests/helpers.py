@@ -67,6 +67,11 @@ def work_s():
     return time.monotonic() - started
 
 
+def in_time(took_s, seconds):
+    """Whether what is promised within so many seconds took those at most, and what this machine needs just now."""
+    return took_s < seconds or took_s < seconds + 3 * work_s()
+
+
 def promised(condition, seconds, what):
     """As wait_until, for what is promised within so many seconds: those, and what this machine needs just now."""
     started = time.monotonic()

@@ -12,6 +12,7 @@ import perspective
 import pytest
 from chain import resident_mb
 from engine_site import TABLE, engine_site, make_rows
+from helpers import in_time
 from security_viewers import ANSWER_S, bare, honest
 from test_sharing import viewer
 from wire import encode
@@ -50,9 +51,10 @@ def beside_an_honest_viewer(site, scene):
     async def play():
         async with honest(site.port) as viewer:
             await asyncio.wait_for(scene(viewer), SCENE_S)
-        assert viewer.slowest_s < SLOW_S
+        return viewer.slowest_s
 
-    asyncio.run(play())
+    slowest_s = asyncio.run(play())
+    assert in_time(slowest_s, SLOW_S)
 
 
 # What costs too much
