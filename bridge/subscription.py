@@ -24,6 +24,7 @@ from .sql import quoted, topic_of
 LOG = logging.getLogger("feed")
 POLL_S = 0.2  # short: taosws holds the interpreter lock meanwhile, and TDengine now and then misses a wake-up
 SILENT_S = 5  # without an answer to a poll: the consumer is dead, or as good as that
+MISSED_S = 2  # until what is stored must have been pushed
 CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
 TOPIC_S = 5  # tries to drop a topic that is still in use
 RETRY_S = 0.5
@@ -39,7 +40,7 @@ class SubscribedFeed(Feed):
         self.dsn, self.process, self.pipe = dsn, None, None
         self.subscribed = self.caught_up = False  # caught up: a poll has shown what came before the subscription
         self.subscriptions = self.behind = 0
-        self.pushed_at, self.pending, self.pushing = 0.0, [], asyncio.Lock()
+        self.missed_at, self.pushed, self.pending, self.pushing = None, False, [], asyncio.Lock()
         self.heard_at, self.trouble, self.topic_anew = 0.0, None, False
 
     async def tick(self):
@@ -71,9 +72,11 @@ class SubscribedFeed(Feed):
             self.counters.polls += 1
             self.succeeded_at = time.monotonic()
             self.behind = self.behind + 1 if found else 0
-            if found and (time.monotonic() - self.pushed_at > 2 or self.behind > 3):
+            if found and self.missed_at is None:
+                self.missed_at = time.monotonic()
+            if self.behind > 3 or (self.missed_at is not None and time.monotonic() - self.missed_at > MISSED_S):
                 # a topic stays with the table that it was made on, which may have been dropped and made again
-                self.topic_anew = not self.pushed_at
+                self.topic_anew = not self.pushed
                 self.unsubscribe("it missed rows")
         await super().show_more(comparison, shown)
 
@@ -87,7 +90,7 @@ class SubscribedFeed(Feed):
         except (OSError, MemoryError) as error:  # out of descriptors, memory or processes: the next tick tries again
             self.process, self.trouble = None, f"no process for it can be started ({error})"
             return
-        self.heard_at, self.topic_anew, self.pushed_at = time.monotonic(), False, 0.0
+        self.heard_at, self.missed_at, self.pushed, self.topic_anew = time.monotonic(), None, False, False
         asyncio.get_running_loop().add_reader(self.pipe.fileno(), self.hear)
 
     def start_process(self, arguments):
@@ -121,7 +124,7 @@ class SubscribedFeed(Feed):
             return
         self.heard_at = time.monotonic()
         if kind == "rows":
-            self.pushed_at = self.heard_at
+            self.missed_at, self.pushed = None, True
             self.pending.append(details[0])
             if not self.pushing.locked():
                 asyncio.get_running_loop().create_task(self.push())
@@ -235,7 +238,7 @@ def consume(taosws, dsn, topic, columns, send):
         started = time.monotonic()
         message = consumer.poll(POLL_S)
         # None after half the time says that there are no rows; after all of it, that nobody has answered
-        if time.monotonic() - started < 0.8 * POLL_S:
+        if time.monotonic() - started < 0.95 * POLL_S:
             answered_at = time.monotonic()
         elif message is None and time.monotonic() - answered_at > SILENT_S:
             raise TimeoutError(f"no answer for {SILENT_S} s")

@@ -488,15 +488,15 @@ def test_reset_drops_the_topic_of_a_server_that_has_ended_and_nothing_while_it_i
     server, producer = chain.server("--dataset", dataset), chain.producer("--dataset", dataset, *SLOW)
     chain.wait_for_rows(100, 30, dataset)
     wait_until(lambda: chain.table(dataset)["subscriptions"] == 1, 10, chain.health)
-    stop_producers(producer)
     again = ["--dataset", dataset, "--batches", 2, "--reset"]
     if dataset == "stocks":
         refused = chain.producer(*again)
         assert refused.wait(25) == 1, refused.log()
         (line,) = lines_with("producer.py:", refused)
         assert "end perspective_server.py --source subscribe" in line
-        assert chain.database.count() == sent(producer)
         assert server.alive()
+    stop_producers(producer)
+    assert chain.database.count(dataset) == sent(producer)
     waiting = chain.producer(*again)  # while it is in use
     time.sleep(1)
     server.stop()

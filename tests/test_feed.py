@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import multiprocessing
 import time
 
 import hypothesis
@@ -10,10 +11,12 @@ import pytest
 from feed_site import Site, check, programs, run
 from hypothesis import strategies as st
 
+from bridge import columns as col
 from bridge import tdengine
 from bridge.health import Counters
 from bridge.late import Comparison
 from bridge.shown import HOUR, Shown
+from bridge.subscription import SubscribedFeed
 
 UNITS = 1000  # of times, a second
 
@@ -217,6 +220,41 @@ def test_rows_that_become_known_by_hour_while_their_hour_is_compared_are_not_mis
     comparison = Comparison(source, shown, (now - 1, now + 2))
     asyncio.run(comparison.run())
     assert (comparison.hours, list(comparison.more)) == ({}, [now - 800])
+
+
+class Subscribed(SubscribedFeed):
+    """As if a consumer was subscribed, whose messages a test sends; counts how often it was replaced."""
+
+    def __init__(self, *arguments):
+        super().__init__("no DSN", *arguments)
+        self.subscribed, self.replaced = True, 0
+        self.pipe, self.consumer = multiprocessing.Pipe(duplex=False)
+
+    def subscribe(self):
+        pass
+
+    def unsubscribe(self, why):
+        self.missed_at, self.replaced = None, self.replaced + 1
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_consumer_is_replaced_when_what_is_stored_is_not_pushed_soon(in_time):
+    async def rows_that_a_comparison_finds_first():
+        site = Site(MemorySource(), 1000, feed=Subscribed)
+        for _ in range(2):  # once it has looked at what there is
+            await site.pass_time(2)
+        await site.insert("a", -5, 3)
+        await site.pass_time(2)
+        assert (len(site.shown), site.feed.caught_up, site.feed.replaced) == (3, True, 0)
+        if in_time:
+            site.feed.consumer.send(("rows", col.to_ipc(await site.source.read(None, (None, None), 3))))
+            site.feed.hear()
+        site.feed.missed_at = site.feed.missed_at and site.feed.missed_at - 3
+        await site.pass_time(2)
+        await site.settle()
+        return site.feed.replaced, max(site.shown.values())
+
+    assert asyncio.run(rows_that_a_comparison_finds_first()) == (0 if in_time else 1, 1)
 
 
 @pytest.mark.parametrize(
