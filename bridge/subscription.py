@@ -26,6 +26,7 @@ POLL_S = 0.2  # short: taosws holds the interpreter lock meanwhile, and TDengine
 SILENT_S = 5  # without an answer to a poll: the consumer is dead, or as good as that
 MISSED_S = 2  # until what is stored must have been pushed
 CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
+START_S = 20  # longer for its first word: the subscribers of many tables start at once
 TOPIC_S = 5  # tries to drop a topic that is still in use
 RETRY_S = 0.5
 
@@ -90,7 +91,8 @@ class SubscribedFeed(Feed):
         except (OSError, MemoryError) as error:  # out of descriptors, memory or processes: the next tick tries again
             self.process, self.trouble = None, f"no process for it can be started ({error})"
             return
-        self.heard_at, self.missed_at, self.pushed, self.topic_anew = time.monotonic(), None, False, False
+        self.heard_at, self.missed_at = time.monotonic() + START_S, None
+        self.pushed = self.topic_anew = False
         asyncio.get_running_loop().add_reader(self.pipe.fileno(), self.hear)
 
     def start_process(self, arguments):
