@@ -26,7 +26,7 @@ POLL_S = 0.2  # short: taosws holds the interpreter lock meanwhile, and TDengine
 SILENT_S = 5  # without an answer to a poll: the consumer is dead, or as good as that
 MISSED_S = 2  # until what is stored must have been pushed
 CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
-START_S = 20  # longer for its first word: the subscribers of many tables start at once
+START_S = 30  # until its first word: the subscribers of many tables start at once
 TOPIC_S = 5  # tries to drop a topic that is still in use
 RETRY_S = 0.5
 
@@ -42,13 +42,13 @@ class SubscribedFeed(Feed):
         self.subscribed = self.caught_up = False  # caught up: a poll has shown what came before the subscription
         self.subscriptions = self.behind = 0
         self.missed_at, self.pushed, self.pending, self.pushing = None, False, [], asyncio.Lock()
-        self.heard_at, self.trouble, self.topic_anew = 0.0, None, False
+        self.answer_by, self.trouble, self.topic_anew = 0.0, None, False
 
     async def tick(self):
         """Starts the subscriber or replaces one that is silent; polls while there is no subscription."""
         if self.shown is not None and self.process is None:
             self.subscribe()
-        if self.process is not None and time.monotonic() - self.heard_at > CALL_LIMIT_S + 2:
+        if self.process is not None and time.monotonic() > self.answer_by:
             self.unsubscribe("the subscriber does not answer and was ended")
         if not self.caught_up:
             subscribed, succeeded_at = self.subscribed, self.succeeded_at
@@ -89,20 +89,20 @@ class SubscribedFeed(Feed):
         try:
             self.start_process(arguments)
         except (OSError, MemoryError) as error:  # out of descriptors, memory or processes: the next tick tries again
-            self.process, self.trouble = None, f"no process for it can be started ({error})"
+            self.trouble = f"no process for it can be started ({error})"
             return
-        self.heard_at, self.missed_at = time.monotonic() + START_S, None
+        self.answer_by = time.monotonic() + START_S
         self.pushed = self.topic_anew = False
         asyncio.get_running_loop().add_reader(self.pipe.fileno(), self.hear)
 
     def start_process(self, arguments):
         context = multiprocessing.get_context("spawn")
-        self.pipe, other_end = context.Pipe(duplex=False)  # a pipe that no process was started for closes itself
+        pipe, other_end = context.Pipe(duplex=False)
         with other_end:
-            self.process = context.Process(
-                target=run_subscriber, args=(other_end, *arguments), daemon=True, name="subscriber"
-            )
-            self.process.start()
+            arguments = (other_end, *arguments)
+            process = context.Process(target=run_subscriber, args=arguments, daemon=True, name="subscriber")
+            process.start()
+        self.pipe, self.process = pipe, process
 
     def unsubscribe(self, why):
         """Ends the subscriber; the next tick starts a new one."""
@@ -124,7 +124,7 @@ class SubscribedFeed(Feed):
         except (EOFError, OSError):
             self.unsubscribe("the subscriber ended")
             return
-        self.heard_at = time.monotonic()
+        self.answer_by = time.monotonic() + CALL_LIMIT_S + 2
         if kind == "rows":
             self.missed_at, self.pushed = None, True
             self.pending.append(details[0])
@@ -132,7 +132,7 @@ class SubscribedFeed(Feed):
                 asyncio.get_running_loop().create_task(self.push())
         elif kind == "subscribed":
             self.subscriptions += 1
-            self.subscribed, self.trouble = True, None
+            self.subscribed, self.trouble, self.missed_at = True, None, None
         elif kind == "failed":
             self.subscribed = self.caught_up = False
             if details[0] != self.trouble:
