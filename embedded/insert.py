@@ -73,10 +73,9 @@ class Insert:
 
     def each_row(self, parser):
         """The values of one row after the other: first of a token of plain rows, if there is one, then of others."""
-        plain = parser.token.kind == "rows"
+        plain, precision = parser.token.kind == "rows", self.table.database.precision
         for texts in plain_rows(parser.next().value, len(self.columns)) if plain else ():
             refuse(texts is None, *SYNTAX_ERROR)
-            precision = self.table.database.precision
             yield [plain_literal(text, column, precision) for text, column in zip(texts, self.columns, strict=True)]
         while parser.is_next("(") or not plain:
             yield self.parse_values(parser, self.columns, self.table, SYNTAX_ERROR)

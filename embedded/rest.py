@@ -20,7 +20,7 @@ NO_AUTHORIZATION, NO_SQL = 0x1124, 0x1107
 
 
 def json_value(value, column, precision):
-    """A value of a result as json.dumps takes it."""
+    """A value of a result as json.dumps takes it; most numbers are as they are."""
     if value is None or isinstance(value, str):
         return value
     if column.type is TIMESTAMP:
@@ -29,12 +29,13 @@ def json_value(value, column, precision):
         return value.hex() if column.type is VARBINARY else value.decode(errors="replace")
     if column.type is FLOAT:
         return float(str(np.float32(value)))  # the shortest text that stands for the same 32 bits
-    return str(value) if column.is_decimal else value
+    return str(value)  # of a DECIMAL
 
 
 def json_values(values, column, precision):
+    """The same for a column of values."""
     if column.type.dtype and column.type not in (TIMESTAMP, FLOAT):
-        return values  # most numbers are as they are
+        return values
     return [json_value(value, column, precision) for value in values]
 
 

@@ -23,7 +23,9 @@ TOKEN = re.compile(
 # What most INSERTs hold by the thousand, and what takes ten times as long token by token
 LITERAL = r"-?\d{1,80}(?:\.\d+)?(?:e[+-]?\d+)?|'[^'\\]*+'|null|true|false"
 FLAGS = re.ASCII | re.IGNORECASE
-ROWS = re.compile(rf"\s*+(?P<rows>(?:\(\s*+(?:{LITERAL})\s*+(?:,\s*+(?:{LITERAL})\s*+)*+\)\s*+,?+\s*+)++)", FLAGS)
+ROW = r"\(\s*+{}\s*+\)\s*+,?+\s*+"
+SEVERAL = rf"(?:{LITERAL})(?:\s*+,\s*+(?:{LITERAL}))*+"
+ROWS = re.compile(rf"\s*+(?P<rows>(?:{ROW.format(SEVERAL)})++)", FLAGS)
 QUOTED = re.compile(r"""('(?:[^'\\]+|''|\\.)*+'|"(?:[^"\\]+|""|\\.)*+"|`[^`]*`)""", re.DOTALL)
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "%": "\\%", "_": "\\_", "x": "\\x"}
 NANOSECONDS = {"b": 1, "u": 10**3, "a": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
@@ -60,7 +62,7 @@ def tokenize(sql):
 
 def plain_rows(text, n):
     """The texts of n literals of each row of a token; None for a row that has not as many."""
-    row = re.compile(r"\(\s*+" + r"\s*+,\s*+".join([f"({LITERAL})"] * n) + r"\s*+\)\s*+,?\s*+", FLAGS)
+    row = re.compile(ROW.format(r"\s*+,\s*+".join([f"({LITERAL})"] * n)), FLAGS)
     at = 0
     while at < len(text):
         match = row.match(text, at)

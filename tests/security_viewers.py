@@ -17,7 +17,8 @@ from bridge import perspective_pb2 as pb
 from bridge import requests
 
 TABLE = "stock_values"
-ANSWER_S = 10  # bound of every wait for the server; an honest viewer's reads must not take longer
+ANSWER_S = 10  # bound of a wait for the server; an honest viewer's reads must not take longer
+WAIT_S = PATIENCE * ANSWER_S  # for an honest viewer, whose reads are timed
 SHAPE = {"group_by": ["ticker", "client"], "columns": ["volume", "close"], "aggregates": {"close": "avg"}}
 
 
@@ -48,7 +49,7 @@ class Honest:
     async def read(self):
         while True:
             started = time.monotonic()
-            columns = await asyncio.wait_for(self.view.to_columns(end_row=30), PATIENCE * ANSWER_S)
+            columns = await asyncio.wait_for(self.view.to_columns(end_row=30), WAIT_S)
             assert columns["volume"][0] > 0
             self.slowest_s = max(self.slowest_s, time.monotonic() - started)
             self.reads += 1
@@ -80,17 +81,15 @@ async def honest(port):
     taking = asyncio.create_task(take_messages())
     reading = None
     try:
-        await asyncio.wait_for(viewer.open(), PATIENCE * ANSWER_S)
+        await asyncio.wait_for(viewer.open(), WAIT_S)
         reading = asyncio.create_task(viewer.read())
         yield viewer
         checking = asyncio.create_task(viewer.assert_unharmed())
-        await asyncio.wait(
-            [checking, reading, taking], timeout=PATIENCE * ANSWER_S, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait([checking, reading, taking], timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
         assert not taking.done(), f"the honest viewer was disconnected ({socket.close_code} {socket.close_reason})"
         if reading.done():
             reading.result()
-        assert checking.done(), f"no reads or updates any more within {PATIENCE * ANSWER_S} s"
+        assert checking.done(), f"no reads or updates any more within {WAIT_S} s"
         checking.result()
         assert in_time(viewer.slowest_s, ANSWER_S)
     finally:
