@@ -16,9 +16,9 @@ import time
 
 import measure
 import page
-from browser import chromium
+from browser import QUICK, chromium
 
-SAMPLES = 60
+SAMPLES, FEW = 60, 15  # FEW: of less than a minute
 BOUND = 5  # %
 COMMANDS = {"stand-in": "embedded", "producer": "producer.py", "server": "perspective_server.py"}
 
@@ -51,13 +51,14 @@ def growth(samples):
 def sample(process, minutes):
     """{part: [MB]} over so many minutes."""
     found, samples, below = parts(process), {}, measure.family(process.pid)
-    for k in range(SAMPLES):
-        time.sleep(minutes * 60 / SAMPLES)
+    count = SAMPLES if minutes >= 1 else FEW
+    for k in range(count):
+        time.sleep(minutes * 60 / count)
         if measure.family(process.pid) != below:
             raise measure.Unmeasured("a part of the demo has ended or was replaced")
         for part, pids in found.items():
             samples.setdefault(part, []).append(measure.memory_mb(*pids))
-        if k % (SAMPLES // 15) == 0:
+        if k % (count // 15) == 0:
             measure.note(", ".join(f"{part} {each[-1]:.1f} MB" for part, each in samples.items()))
     return samples
 
@@ -65,9 +66,9 @@ def sample(process, minutes):
 def main():
     parser = measure.parser(__doc__)
     add = parser.add_argument
-    add("--minutes", type=measure.number(0.05, 10_000, float), default=15, metavar="M", help="default: 15")
+    add("--minutes", type=measure.number(0.01, 10_000, float), default=15, metavar="M", help="default: 15")
     args = parser.parse_args()
-    with chromium() as browser, page.copy_of_demo() as (demo, env), page.run_sh(demo, env) as process:
+    with chromium(QUICK) as browser, page.copy_of_demo() as (demo, env), page.run_sh(demo, env) as process:
         page.open_page(browser, f"http://localhost:{demo.port}/")
         samples = sample(process, args.minutes)
     for part, each in samples.items():

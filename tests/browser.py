@@ -88,11 +88,14 @@ class Page:
         return self
 
     def __exit__(self, failed, *_):
-        if failed or not self.own:
+        if failed and self.own:
             self.context.close()
             return
         if self.painter:
             self.painter.close()
+        if not self.own:
+            self.page.close()
+            return
         self.page.unroute_all()
         self.page.goto("about:blank")  # where it can keep no layout any more
         session = self.context.new_cdp_session(self.page)

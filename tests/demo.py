@@ -1,19 +1,23 @@
 """A copy of the demo for tests of its shell scripts, and what is running in it."""
 
+import contextlib
+import json
 import os
 import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
-from helpers import ROOT, Process, free_port, wait_until
+import pytest
+from helpers import ROOT, Process, free_port, running, wait_until
 
 FILES = ["run.sh", "install.sh", "docker.sh", "producer.py", "perspective_server.py", "prsp-viewer.html"]
 FILES += ["requirements.txt", "embedded", "bridge", "viewer", "clickhouse"]
 ENDS_S = 13  # the sum of all bounds
-# A server that answers /healthz with the file health.json beside it, and takes note of its arguments
+# A server that answers /healthz with the file health.json beside it, and takes note of its arguments and of requests
 FAKE_SERVER = """
 import http.server, pathlib, sys
 
@@ -22,6 +26,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(pathlib.Path("health.json").read_bytes())
+        with open("asked", "a") as asked:
+            print(self.path, file=asked)
 
     def log_message(self, *_):
         pass
@@ -36,6 +42,7 @@ import pathlib, signal, socket, sys
 
 pathlib.Path(".data").mkdir(exist_ok=True)
 listener = socket.create_server(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])))
+print("listening", flush=True)
 signal.pause()
 """
 
@@ -145,9 +152,14 @@ class Demo:
     def fake_services(self, health, producer="import signal; signal.pause()"):
         """Something in place of database, producer and server; health: the text of /healthz."""
         (self.folder / "embedded/__main__.py").write_text(FAKE_DATABASE)
-        (self.folder / "perspective_server.py").write_text(FAKE_SERVER)
-        (self.folder / "health.json").write_text(health)
-        (self.folder / "producer.py").write_text(producer)
+        (self.folder / "clickhouse/embedded.py").write_text(FAKE_DATABASE)
+        self.fake_pair(health, producer)
+
+    def fake_pair(self, health, producer="import signal; signal.pause()"):
+        """Something in place of producer and server."""
+        (self.home / "perspective_server.py").write_text(FAKE_SERVER)
+        (self.home / "health.json").write_text(health)
+        (self.home / "producer.py").write_text(producer)
 
     def close(self):
         for process in self.started:
@@ -181,3 +193,38 @@ def only_line(result, status=1, script="run.sh"):
 
 def sent(text):
     return sum(int(rows) for rows in re.findall(r"sent (\d+) rows in \d+ batches", text))
+
+
+@contextlib.contextmanager
+def stand_in(demo, port, *args):
+    """A stand-in of its own on port, to be entered once it listens."""
+    args = [sys.executable, "-m", "embedded", "--port", port, "--data", demo.outputs / "data", *args]
+    with running(args, demo.outputs, "embedded") as process:
+        wait_until(lambda: listens(port), 30, process.log)
+        yield process
+
+
+def listens(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def table(status="ok", **values):
+    """One table's part of /healthz."""
+    counts = {"rows": 5, "rows_per_s": 1.0, "missed_rows": 0, "unshown_values": 0}
+    own = {"table": "factory.sensors", "dataset": None, "error": None}
+    return counts | own | {"status": status} | values
+
+
+def as_health(*tables):
+    """The text of /healthz."""
+    status = tables[0]["status"] if tables else "waiting"
+    return json.dumps({"status": status, "tables": {f"t{k}": each for k, each in enumerate(tables)}})
+
+
+def refused_arguments(script, main, args, capsys, monkeypatch):
+    """The line with which main(), which gives a script's exit status, refuses its arguments."""
+    monkeypatch.setattr(sys, "argv", [script, *args])
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(main())
+    return only_line(subprocess.CompletedProcess(args, ended.value.code, *capsys.readouterr()), 2, script)

@@ -50,7 +50,7 @@ def make_rows(count, serial, texts=False):
     table = pyarrow.table(
         {
             "timestamp": pyarrow.array(times, pyarrow.timestamp("ms")),
-            "ticker": [f"text {serial + k}" * 100 if texts else chance.choice(TICKERS) for k in range(count)],
+            "ticker": [f"text {serial + k}" * 1000 if texts else chance.choice(TICKERS) for k in range(count)],
             "client": [chance.choice(CLIENTS) for _ in range(count)],
             **prices,
             "volume": pyarrow.array([chance.randrange(10_000, 100_000) for _ in range(count)], pyarrow.uint32()),

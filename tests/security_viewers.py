@@ -18,7 +18,7 @@ from bridge import requests
 
 TABLE = "stock_values"
 ANSWER_S = 10  # bound of a wait for the server; an honest viewer's reads must not take longer
-WAIT_S = PATIENCE * ANSWER_S  # for an honest viewer, whose reads are timed
+WAIT_S = PATIENCE * ANSWER_S  # for what is only awaited; an honest viewer's reads are timed, too
 SHAPE = {"group_by": ["ticker", "client"], "columns": ["volume", "close"], "aggregates": {"close": "avg"}}
 
 
@@ -53,7 +53,7 @@ class Honest:
             assert columns["volume"][0] > 0
             self.slowest_s = max(self.slowest_s, time.monotonic() - started)
             self.reads += 1
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
     async def assert_unharmed(self):
         """The same table with the same columns, no row less, and it still grows."""
@@ -113,7 +113,7 @@ class Bare:
 
     async def answer(self):
         """The next message as a pb.Envelope, or None when the server has closed."""
-        message = await asyncio.wait_for(self.socket.read_message(), ANSWER_S)
+        message = await asyncio.wait_for(self.socket.read_message(), WAIT_S)
         return None if message is None else pb.Envelope.FromString(message)
 
     async def request(self, kind, entity="", content=b""):

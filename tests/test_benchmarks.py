@@ -13,7 +13,7 @@ RUNS = {  # script and tiny setting: rows that it prints
     "age.py --source subscribe --interval 100 --seconds 1": 1,
     "stand_in.py --rows 5000 --seconds 0.3": 3,
     "page.py --times 1 --seconds 0.3": 3,
-    "soak.py --minutes 0.05": 5,
+    "soak.py --minutes 0.01": 5,
     "pictures.py --steps 1 --seconds 0.3": 1,
 }
 SHARED = {"measure.py", "load.py"}

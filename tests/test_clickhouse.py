@@ -43,15 +43,25 @@ def chain(database, tmp_path):
         yield chain
 
 
-def test_two_producers_every_row_is_stored_and_shown_once(chain):
-    chain.server()
-    assert chain.health()["status"] == "waiting"  # on a fresh ClickHouse, without the database
-    producers = [chain.producer("--rows", rows) for rows in (250, 100)]
-    viewer = chain.viewer(read_every=0.1)
-    wait_until(lambda: chain.table()["rows"] >= 4000, 60, chain.health)
-    assert chain.health()["status"] == "ok"
-    stop_producers(*producers)
-    assert_each_row_shown_once(chain, viewer, sent(*producers))
+def test_every_row_of_two_producers_is_shown_once_and_a_silent_database_stalls_no_viewer(chain):
+    with chain.database.proxy() as proxy:
+        chain.server(dsn=chain.database.through(proxy))
+        assert chain.health()["status"] == "waiting"  # on a fresh ClickHouse, without the database
+        producers = [chain.producer("--rows", rows) for rows in (250, 100)]
+        viewer = chain.viewer(read_every=0.05)
+        wait_until(lambda: viewer.report() and viewer.report()["reads"] > 5, 60, chain.health)
+        assert chain.health()["status"] == "ok"
+        polls = chain.table()["failed_polls"]
+        proxy.silent()
+        reads = viewer.report()["reads"]
+        wait_until(lambda: chain.table()["failed_polls"] > polls, 30, "a poll that failed")
+        assert viewer.report()["reads"] > reads + 20
+        assert viewer.report()["read_ms_max"] < 3000  # the silence takes 6 s
+        proxy.go_on()
+        wait_until(lambda: chain.table()["reconnects"], 30, chain.health)
+        chain.wait_for_rows(500, 30)
+        stop_producers(*producers)
+        assert_each_row_shown_once(chain, viewer, sent(*producers))
 
 
 @pytest.mark.parametrize("engine", [None, "MergeTree ORDER BY timestamp"])
@@ -59,19 +69,25 @@ def test_batches_that_were_sent_again_are_stored_once(chain, engine):
     if engine:  # a user's own table, which doesn't know a batch again
         chain.database.create_table(engine)
     with chain.database.proxy() as proxy:
-        chain.server()
-        viewer = chain.viewer()
         producer = chain.producer(dsn=chain.database.through(proxy))
-        wait_until(lambda: chain.table()["rows"] >= 1000, 60, lambda: (chain.health(), producer.log()))
+        rows_stored(chain.database, 1000, producer)
         # clickhouse-connect itself sends again once: two replies lost are one that it hands on
         faults = [proxy.lose_replies, proxy.cut_requests, proxy.cut, lambda: proxy.lose_replies(2)]
         for fault in faults if engine is None else [faults[0], faults[3]]:
             connections = proxy.connections
             fault()
             wait_until(lambda c=connections: proxy.connections > c, 15, producer.log)
-            chain.wait_for_rows(1000, 30)
+            rows_stored(chain.database, 1000, producer)
         stop_producers(producer)
-        assert_each_row_shown_once(chain, viewer, sent(producer))
+        ((stored, stamps),) = chain.database.query(f"SELECT count(), uniqExact(timestamp) FROM {{db}}.{TABLE}")
+        assert (int(stored), int(stamps)) == (sent(producer), sent(producer))
+
+
+def rows_stored(database, more, producer):
+    """Waits until so many rows more are stored than now."""
+    find = f"SELECT coalesce(sum(total_rows), 0) FROM system.tables WHERE database = '{{db}}' AND name = '{TABLE}'"
+    least = int(database.query(find)[0][0]) + more
+    wait_until(lambda: int(database.query(find)[0][0]) >= least, 60, producer.log)
 
 
 def test_a_batch_whose_confirmation_came_too_late_is_found_instead_of_sent_again(chain):
@@ -146,25 +162,6 @@ def test_a_producer_that_is_killed_leaves_whole_batches(chain):
         assert chain.database.count() % 250 == 0
 
 
-def test_a_silent_database_stalls_no_viewer_and_no_row_is_missed(chain):
-    with chain.database.proxy() as proxy:
-        chain.server(dsn=chain.database.through(proxy))
-        producer = chain.producer()
-        viewer = chain.viewer(read_every=0.05)
-        wait_until(lambda: viewer.report() and viewer.report()["reads"] > 5, 60, chain.health)
-        polls = chain.table()["failed_polls"]
-        proxy.silent()
-        reads = viewer.report()["reads"]
-        wait_until(lambda: chain.table()["failed_polls"] > polls, 30, "a poll that failed")
-        assert viewer.report()["reads"] > reads + 20
-        assert viewer.report()["read_ms_max"] < 3000  # the silence takes 6 s
-        proxy.go_on()
-        wait_until(lambda: chain.table()["reconnects"], 30, chain.health)
-        chain.wait_for_rows(500, 30)
-        stop_producers(producer)
-        assert_each_row_shown_once(chain, viewer, sent(producer))
-
-
 def insert(database, *rows, table=TABLE):
     """Rows as (timestamp's SQL, open)."""
     values = ", ".join(f"({stamp}, 'AAPL.N', 'Homer', {opening}, 1, 1, 1, 1, today())" for stamp, opening in rows)
@@ -172,34 +169,6 @@ def insert(database, *rows, table=TABLE):
 
 
 CLOCKS = {"nanoseconds": "DateTime64(9)", "tokyo": "DateTime64(4, 'Asia/Tokyo')", "seconds": "DateTime"}
-
-
-def test_rows_of_any_clock_are_all_shown_also_those_that_are_equal(chain):
-    for name, time in CLOCKS.items():
-        chain.database.create_table(time=time, name=name)
-    server = chain.server(*(flag for name in CLOCKS for flag in ("--table", f"{chain.database.name}.{name}")))
-    shifts = ["", "- INTERVAL 90 SECOND", "- INTERVAL 30 DAY", "+ INTERVAL 1 HOUR", "+ INTERVAL 1 YEAR"]
-    shifts += ["+ INTERVAL 2 YEAR", "- INTERVAL 2 YEAR"]
-    rows = [(f"now() {shift}", k // 2) for shift in shifts for k in range(6)]  # three pairs of equal rows each
-
-    def wait_for_each(what):
-        for name in CLOCKS:
-            wait_until(lambda n=name: what(chain.table_named(n)), 60, chain.health)
-
-    wait_for_each(lambda table: table["polls"] - table["failed_polls"] >= 3)
-    for name in CLOCKS:
-        insert(chain.database, *rows, table=name)
-    wait_for_each(lambda table: table["rows"] >= len(rows))
-    for name in CLOCKS:
-        insert(chain.database, *rows[:12], table=name)  # the same again, maybe in another second
-        insert(chain.database, ("toDateTime('1970-01-01 00:00:00', 'UTC')", 1), table=name)
-    wait_for_each(lambda table: table["rows"] >= len(rows) + 13)
-    polls = max(chain.table_named(name)["polls"] for name in CLOCKS)
-    wait_for_each(lambda table: table["polls"] - table["failed_polls"] >= polls + 12)
-    for name in CLOCKS:
-        table = chain.table_named(name)
-        assert (table["rows"], table["missed_rows"], table["error"]) == (len(rows) + 13, 0, None)
-    assert "Traceback" not in server.stderr()
 
 
 def test_history_shows_the_newest_rows_that_fit_and_live_rows_follow(chain):
@@ -234,11 +203,21 @@ KINDS = {  # type: (value in SQL, what a viewer gets)
 }
 
 
-def test_columns_of_every_kind_of_a_table_of_ones_own(chain):
+def test_columns_of_every_kind_and_rows_of_any_clock_of_tables_of_ones_own(chain):
+    for name, time in CLOCKS.items():
+        chain.database.create_table(time=time, name=name)
+    names = assert_columns_of_every_kind_are_read(chain)
+    tables = [flag for name in ("It's mine", *CLOCKS) for flag in ("--table", f"{chain.database.name}.{name}")]
+    server = chain.server(*tables, "--history", "9999d")
+    assert_columns_of_every_kind_are_shown_and_changes_noticed(chain, names)
+    assert_rows_of_any_clock_are_all_shown_also_those_that_are_equal(chain)
+    assert "Traceback" not in server.stderr()
+
+
+def assert_columns_of_every_kind_are_read(chain):
     database = chain.database
     columns = ", ".join(f"c{k} {kind}" for k, kind in enumerate(KINDS))
     columns = f"`a b` UInt8, at DateTime64(6, 'UTC'), {columns}, twice Int32 MATERIALIZED 2, other Int32 ALIAS 3"
-    database.query("CREATE DATABASE {db}")
     database.query(f"CREATE TABLE {{db}}.`It's mine` ({columns}) ENGINE = MergeTree ORDER BY `a b`")
     values = ", ".join(value for value, _ in KINDS.values())
     database.query(f"INSERT INTO {{db}}.`It's mine` VALUES (1, '2026-01-02 03:04:05.678901', {values})")
@@ -255,19 +234,45 @@ def test_columns_of_every_kind_of_a_table_of_ones_own(chain):
     assert row.pop(UNSHOWN) == 2  # NaN, and what is not UTF-8
     row.pop(ROW)
     assert row == expected
+    return list(expected)
 
-    server = chain.server("--table", f"{database.name}.It's mine", "--history", "9999d")
-    wait_until(lambda: chain.health()["tables"]["It's mine"]["rows"], 30, server.log)
+
+def assert_columns_of_every_kind_are_shown_and_changes_noticed(chain, names):
+    database = chain.database
+    wait_until(lambda: chain.health()["tables"]["It's mine"]["rows"], 30, chain.health)
     table = chain.health()["tables"]["It's mine"]
-    assert (table["unshown_values"], table["status"], list(table["columns"])) == (2, "incomplete", list(expected))
+    assert (table["unshown_values"], table["status"], list(table["columns"])) == (2, "incomplete", names)
     # a column more, and the table made anew
     database.query("ALTER TABLE {db}.`It's mine` ADD COLUMN more String DEFAULT 'x'")
-    wait_until(lambda: "more" in chain.health()["tables"]["It's mine"]["columns"], 30, server.log)
-    wait_until(lambda: chain.health()["tables"]["It's mine"]["rows"] == 1, 30, server.log)
+    wait_until(lambda: "more" in chain.health()["tables"]["It's mine"]["columns"], 30, chain.health)
+    wait_until(lambda: chain.health()["tables"]["It's mine"]["rows"] == 1, 30, chain.health)
     database.query("DROP TABLE {db}.`It's mine` SYNC")
-    wait_until(lambda: "has no table" in (chain.health()["tables"]["It's mine"]["error"] or ""), 30, server.log)
+    wait_until(lambda: "has no table" in (chain.health()["tables"]["It's mine"]["error"] or ""), 30, chain.health)
     database.query("CREATE TABLE {db}.`It's mine` (n Int8, at DateTime) ENGINE = MergeTree ORDER BY at")
     database.query("INSERT INTO {db}.`It's mine` VALUES (1, now())")
-    wait_until(lambda: list(chain.health()["tables"]["It's mine"]["columns"]) == ["n", "at"], 30, server.log)
+    wait_until(lambda: list(chain.health()["tables"]["It's mine"]["columns"]) == ["n", "at"], 30, chain.health)
     wait_until(lambda: chain.health()["tables"]["It's mine"]["rows"] == 1, 30, chain.health)
-    assert "Traceback" not in server.stderr()
+
+
+def assert_rows_of_any_clock_are_all_shown_also_those_that_are_equal(chain):
+    shifts = ["", "- INTERVAL 90 SECOND", "- INTERVAL 30 DAY", "+ INTERVAL 1 HOUR", "+ INTERVAL 1 YEAR"]
+    shifts += ["+ INTERVAL 2 YEAR", "- INTERVAL 2 YEAR"]
+    rows = [(f"now() {shift}", k // 2) for shift in shifts for k in range(6)]  # three pairs of equal rows each
+
+    def wait_for_each(what):
+        for name in CLOCKS:
+            wait_until(lambda n=name: what(chain.table_named(n)), 60, chain.health)
+
+    wait_for_each(lambda table: table["polls"] - table["failed_polls"] >= 3)
+    for name in CLOCKS:
+        insert(chain.database, *rows, table=name)
+    wait_for_each(lambda table: table["rows"] >= len(rows))
+    for name in CLOCKS:
+        insert(chain.database, *rows[:12], table=name)  # the same again, maybe in another second
+        insert(chain.database, ("toDateTime('1970-01-01 00:00:00', 'UTC')", 1), table=name)
+    wait_for_each(lambda table: table["rows"] >= len(rows) + 13)
+    polls = max(chain.table_named(name)["polls"] for name in CLOCKS)
+    wait_for_each(lambda table: table["polls"] - table["failed_polls"] >= polls + 12)
+    for name in CLOCKS:
+        table = chain.table_named(name)
+        assert (table["rows"], table["missed_rows"], table["error"]) == (len(rows) + 13, 0, None)

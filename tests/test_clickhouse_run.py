@@ -3,13 +3,15 @@
 import os
 import signal
 import socket
-import subprocess
 
 import pytest
 from chain import listens
 from clickhouse_chain import ClickHouse
-from demo import ENDS_S, Demo, only_line, sent
-from helpers import health, wait_until
+from demo import Demo, as_health, only_line, refused_arguments, sent, table
+from helpers import health
+
+from bridge.launch import launcher
+from clickhouse import launch
 
 
 @pytest.fixture
@@ -38,56 +40,54 @@ def test_rows_of_the_embedded_engine_are_shown_and_it_ends_as_a_whole(demo):
         assert not listens(demo.clickhouse_port)
 
 
-def test_the_death_of_a_service_ends_all(demo, database):
-    process = demo.start(CLICKHOUSE_DSN=f"{database.dsn}/{database.name}")
+def test_the_clickhouse_that_is_named_or_answers_already_is_used(demo, database):
+    port, dsn = database.dsn.rpartition(":")[2], f"{database.dsn}/{database.name}"
+    told = "import os, signal; print(os.environ['CLICKHOUSE_DSN'], flush=True); signal.pause()"
+    demo.fake_services(as_health(table(dataset="stocks")), told)
+    process = demo.start(CLICKHOUSE_DSN=dsn)
     shown = demo.wait_for_rows(process)
     assert "(CLICKHOUSE_DSN)" in shown
     assert f"storing rows in {database.name}.stock_values there" in shown
-    os.kill(demo.pid("producer.py"), signal.SIGKILL)
+    os.kill(demo.pid("producer.py"), signal.SIGKILL)  # the death of a service ends all
     demo.assert_ended(process, 1)
-    assert "run.sh: producer has ended with status 137" in process.stderr()
+    assert demo.errors(process) == [
+        "run.sh: producer has ended with status 137; the end of .logs/producer.log:",
+        dsn,
+    ]
 
+    if database.is_embedded:  # another server may let that user in
+        dsn = f"http://a:secret@127.0.0.1:{port}"
+        assert "refuses the user or password" in refusal_of_dsn(demo, dsn, 1)
 
-def test_a_clickhouse_that_answers_already_is_used(demo, database):
-    port = database.dsn.rpartition(":")[2]
     process = demo.start(CLICKHOUSE_PORT=port)
     assert f"which answers on localhost:{port}" in demo.wait_for_rows(process)
     demo.end(process)
     # unless the engine in process is insisted on
     process = demo.start("--embedded", CLICKHOUSE_PORT=port)
-    wait_until(lambda: "(--embedded)" in process.stdout(), 30, process.log)
-    demo.wait_for_rows(process)
-    process.signal(signal.SIGTERM)
-    assert process.ends_within(ENDS_S) == 0
+    assert "(--embedded)" in demo.wait_for_rows(process)
+    demo.end(process)
 
 
 def test_another_program_on_its_port(demo):
+    demo.fake_services(as_health(table(dataset="stocks")))
     with socket.create_server(("127.0.0.1", 0)) as other:
         process = demo.start(CLICKHOUSE_PORT=other.getsockname()[1])
-        wait_until(lambda: "something that is no ClickHouse" in process.stdout(), 60, lambda: demo.log(process))
+        assert "something that is no ClickHouse" in demo.wait_for_rows(process)
         demo.end(process)
 
 
-@pytest.mark.parametrize(
-    ("dsn", "status", "words"),
-    [
-        ("clickhouse://a:secret@localhost:notaport", 2, "CLICKHOUSE_DSN"),
-        (
-            "http://a:secret@127.0.0.1:{free}",
-            1,
-            "no ClickHouse answers at http://127.0.0.1:{free} (Connection refused)",
-        ),
-        ("http://a:secret@127.0.0.1:{database}", 1, "refuses the user or password"),
-    ],
-    ids=["no DSN", "nothing there", "refused"],
-)
-def test_what_is_wrong_with_the_dsn_is_reported(demo, database, dsn, status, words):
-    if not database.is_embedded:
-        pytest.skip("another server may let that user in")
-    ports = {"free": demo.clickhouse_port, "database": database.dsn.rpartition(":")[2]}
-    done = demo.run("--no-install", "--port", demo.port, CLICKHOUSE_DSN=dsn.format(**ports))
-    assert words.format(**ports) in only_line(done, status)
+def refusal_of_dsn(demo, dsn, status):
+    """The one line that says why a CLICKHOUSE_DSN with password `secret` can't be used."""
+    done = demo.run("--no-install", "--port", demo.port, CLICKHOUSE_DSN=dsn)
     assert "secret" not in done.stdout + done.stderr
+    return only_line(done, status)
+
+
+def test_what_is_wrong_with_the_dsn_is_reported(demo):
+    assert "CLICKHOUSE_DSN" in refusal_of_dsn(demo, "clickhouse://a:secret@localhost:notaport", 2)
+    address = f"127.0.0.1:{demo.clickhouse_port}"
+    line = refusal_of_dsn(demo, f"http://a:secret@{address}", 1)
+    assert f"no ClickHouse answers at http://{address} (Connection refused)" in line
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_what_is_wrong_with_the_dsn_is_reported(demo, database, dsn, status, wor
     ],
     ids=" ".join,
 )
-def test_invalid_arguments(demo, args):
-    only_line(demo.run(*args), status=2)
+def test_invalid_arguments(args, capsys, monkeypatch):
+    refused_arguments("run.sh", lambda: launcher.main(launch), args, capsys, monkeypatch)
 
 
 def test_installs_only_on_request_into_its_own_folder(demo):
@@ -112,13 +112,3 @@ def test_installs_only_on_request_into_its_own_folder(demo):
     done = demo.run("--install")
     assert (done.returncode, done.stdout) == (0, "install.sh --clickhouse\n")
     assert demo.processes() == {}
-
-
-@pytest.mark.parametrize("shell", [["sh"], ["bash", "--posix"]], ids=" ".join)
-def test_runs_by_any_shell_through_a_link(demo, shell):
-    for name in ("run.sh", "docker.sh"):
-        (demo.outputs / name).symlink_to(demo.home / name)
-        done = subprocess.run(
-            [*shell, name, "--help"], cwd=demo.outputs, capture_output=True, text=True, timeout=60, check=True
-        )
-        assert "usage: " in done.stdout

@@ -1,5 +1,6 @@
 """The scripts of clickhouse/ one by one: flags, errors, how the database is reached."""
 
+import asyncio
 import base64
 import contextlib
 import http.server
@@ -15,12 +16,17 @@ import urllib.parse
 import pytest
 import trustme
 from clickhouse_chain import HERE, TABLE, Chain, ClickHouse
-from helpers import ROOT, Process, refused, wait_until
+from helpers import Process, refused, wait_until
 from proxy import Proxy
 
+import perspective_server as root_server
+import producer as root_producer
+from bridge import dsn
 from clickhouse import perspective_server, producer
+from clickhouse.source import Error, Reader, Table
 
 MODULES = {"producer.py": producer, "perspective_server.py": perspective_server}
+ROOTS = {"producer.py": root_producer, "perspective_server.py": root_server}
 SCRIPTS = list(MODULES)
 
 
@@ -46,12 +52,11 @@ def script(name, *args, timeout=60, **env):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_the_flags_are_the_roots(name):
-    ours = script(name, "--help").stdout
-    theirs = subprocess.run(
-        [sys.executable, ROOT / name, "--help"], capture_output=True, text=True, timeout=30, check=True
-    ).stdout
+def test_the_flags_are_the_roots(name, capsys, monkeypatch):
+    status, ours, _ = refused(MODULES[name], name, ["--help"], capsys, monkeypatch)
+    _, theirs, _ = refused(ROOTS[name], name, ["--help"], capsys, monkeypatch)
     only_tdengine = {"--source", "--database-options"}  # ClickHouse has nothing to subscribe to
+    assert status == 0
     assert set(re.findall(r"--[a-z-]+", ours)) >= set(re.findall(r"--[a-z-]+", theirs)) - only_tdengine
     assert "CLICKHOUSE_DSN" in ours
 
@@ -60,6 +65,7 @@ def test_the_flags_are_the_roots(name):
     ("name", "flags"),
     [
         *((name, ["--nonsense"]) for name in SCRIPTS),
+        *((name, ["more"]) for name in SCRIPTS),
         *((name, ["--dsn", "ws://root:sec/ret@localhost:6041"]) for name in SCRIPTS),
         *((name, ["--dsn", "clickhouse://a:secret@localhost:notaport"]) for name in SCRIPTS),
         *((name, ["--dsn", "chdb://memory"]) for name in SCRIPTS),
@@ -79,10 +85,21 @@ def test_a_bad_flag_ends_in_one_line_and_status_2(name, flags, capsys, monkeypat
     assert "sec/ret" not in said
 
 
-@pytest.mark.parametrize("name", [*SCRIPTS, "embedded.py"])
-def test_a_word_too_many_ends_each_script_in_its_own_folder(name):
-    done = script(name, "more")
+def test_a_word_too_many_ends_the_engine_in_its_own_folder():
+    done = script("embedded.py", "more")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
+
+
+def told_by_the_server(dsn_text):
+    """What its source says of the error with this DSN."""
+
+    async def describe():
+        table = Table(Reader(dsn.clickhouse(dsn_text)), "stocks", TABLE)
+        with pytest.raises(Error) as raised:
+            await table.describe()
+        return table.explain(raised.value)
+
+    return asyncio.run(describe())
 
 
 def test_a_refused_password_ends_the_producer_and_is_told_by_the_server(database, tmp_path):
@@ -117,24 +134,18 @@ def test_options_in_the_dsn_are_the_clients_or_settings(database, options, statu
         database.query(f"DROP DATABASE {name} SYNC")
 
 
-def test_the_server_tells_of_unusable_options_in_the_dsn(database, tmp_path):
-    with Chain(database, tmp_path, database.dsn + "?compress=nonsense") as chain:
-        server = chain.server()
-        wait_until(lambda: chain.table()["error"], 20, server.log)
-        assert "unusable options" in chain.table()["error"]
-        assert chain.health()["status"] == "waiting"
-        assert "Traceback" not in server.stderr()
+def test_the_server_tells_of_unusable_options_in_the_dsn(database):
+    assert "unusable options" in told_by_the_server(database.dsn + "?compress=nonsense")
 
 
 @pytest.mark.parametrize(
-    ("dsn", "file", "login"),
+    ("name", "dsn", "file", "login"),
     [
-        ("clickhouse://us%40er:p%2Fw%25@127.0.0.1:{port}/some", None, "us@er:p/w%"),
-        ("http://127.0.0.1:{port}", "p/w%:@\n", "default:p/w%:@"),
-        ("clickhouse+http://someone@127.0.0.1:{port}", "secret", "someone:secret"),
+        (SCRIPTS[0], "clickhouse://us%40er:p%2Fw%25@127.0.0.1:{port}/some", None, "us@er:p/w%"),
+        (SCRIPTS[1], "http://127.0.0.1:{port}", "p/w%:@\n", "default:p/w%:@"),
+        (SCRIPTS[0], "clickhouse+http://someone@127.0.0.1:{port}", "secret", "someone:secret"),
     ],
 )
-@pytest.mark.parametrize("name", SCRIPTS)
 def test_user_and_password_of_the_dsn_reach_clickhouse(name, dsn, file, login, tmp_path):
     (tmp_path / "password").write_text(file or "")
     with answering(b"nothing of ClickHouse's") as (port, requests):
@@ -183,17 +194,14 @@ def test_over_tls_with_the_ca_file_that_the_dsn_names(database, tmp_path):
     authority.issue_cert("127.0.0.1").configure_cert(context)
     with Proxy("127.0.0.1", urllib.parse.urlsplit(database.dsn).port, certificate=context) as proxy:
         name, host = database.name + "_tls", f"127.0.0.1:{proxy.port}"
-        for dsn in (f"https://{host}?ca_cert=", f"clickhouse://{host}?secure=true&ca_cert="):
-            done = script("producer.py", "--database", name, "--batches", 1, "--dsn", f"{dsn}{tmp_path / 'ca.pem'}")
+        for way in (f"https://{host}?ca_cert=", f"clickhouse://{host}?secure=true&ca_cert="):
+            done = script("producer.py", "--database", name, "--batches", 1, "--dsn", f"{way}{tmp_path / 'ca.pem'}")
             assert done.returncode == 0, done.stderr
         assert database.query(f"SELECT count() FROM {name}.{TABLE}") == [["500"]]
         done = script("producer.py", "--database", name, "--batches", 1, "--dsn", f"https://{host}")
         assert done.returncode == 1
         assert "certificate can't be trusted" in done.stderr
-        with Chain(database, tmp_path, f"https://{host}") as chain:
-            server = chain.server()
-            wait_until(lambda: chain.table()["error"], 20, server.log)
-            assert "certificate can't be trusted" in chain.table()["error"]
+        assert "certificate can't be trusted" in told_by_the_server(f"https://{host}")
 
 
 def test_a_table_of_whole_seconds_is_kept_and_the_pace_refused(database, tmp_path):

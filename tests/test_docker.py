@@ -1,5 +1,6 @@
 """Both docker.sh against a docker command that records the calls and plays failures; health is a real HTTP query."""
 
+import argparse
 import base64
 import contextlib
 import dataclasses
@@ -16,7 +17,12 @@ import threading
 
 import pytest
 from demo import only_line as only_line_of
+from demo import refused_arguments
 from helpers import ROOT, Process, free_port, wait_until
+
+from bridge.launch import container
+from bridge.launch.docker import Docker, main
+from clickhouse import container as clickhouse_container
 
 
 @dataclasses.dataclass
@@ -57,7 +63,7 @@ class FakeDocker:
         self.kind, self.folder = kind, folder / "a docker"
         (self.folder / "bin").mkdir(parents=True)
         script = self.folder / "bin/docker"
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/fake_docker.py" "$@"\n')
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{ROOT}/tests/fake_docker.py" "$@"\n')
         script.chmod(0o755)
         names = ["docker.sh", *(f"bridge/{name}.py" for name in ("__init__", "options", "dsn", "sql"))]
         for name in [*names, *(f"clickhouse/{name}" for name in ("docker.sh", "__init__.py", "container.py"))]:
@@ -98,8 +104,8 @@ class FakeDocker:
         )
 
     def succeed(self, *args, **env):
-        """Its result while the database answers."""
-        with answering(self.port, self.kind.answer):
+        """Its result while the database answers; `requests` are those that it was asked."""
+        with answering(self.port, self.kind.answer) as self.requests:
             result = self.script(*args, **env)
         assert result.returncode == 0, result
         return result
@@ -166,7 +172,7 @@ def published(docker):
 
 
 @each_kind
-def test_starts_a_container_on_loopback_and_queries_it(docker):
+def test_starts_a_container_on_loopback_queries_it_and_stops_it(docker):
     result = docker.succeed()
     version = re.search(r"[\d.]{5,}", docker.kind.answer)[0]
     assert f"{docker.kind.title} {version} answers at " in result.stdout
@@ -179,13 +185,14 @@ def test_starts_a_container_on_loopback_and_queries_it(docker):
     assert published(docker) == [f"127.0.0.1:{docker.port}:{docker.kind.inner_port}"]
     assert run[run.index("--volume") + 1] == f"{docker.kind.container}-data:{docker.kind.data}"
 
-
-def test_tdengine_is_queried_as_root_with_its_first_password(tdengine):
-    with answering(tdengine.port, TDENGINE.answer) as requests:
-        assert tdengine.script().returncode == 0
-    ((path, headers, sql),) = requests
-    assert (path, sql) == ("/rest/sql", "SELECT SERVER_VERSION()")
-    assert headers["Authorization"] == "Basic " + base64.b64encode(b"root:taosdata").decode()
+    # it is removed, its data stays
+    result = docker.script("--stop")
+    assert result.returncode == 0, result
+    assert docker.container() is None
+    words = {word for call in docker.calls() if call[0] != "run" for word in call}
+    assert not {"volume", "-v", "--volumes"} & words
+    again = docker.script("--stop")
+    assert (again.returncode, again.stdout) == (0, f"there is no container {docker.kind.container}\n")
 
 
 def test_clickhouse_has_a_password_that_only_a_file_knows(clickhouse):
@@ -200,24 +207,22 @@ def test_clickhouse_has_a_password_that_only_a_file_knows(clickhouse):
     assert password not in (clickhouse.folder / "calls.jsonl").read_text() + first.stdout + first.stderr
 
 
-def test_native_opens_port_6030_on_loopback(tdengine):
+def test_native_opens_port_6030_on_loopback_and_root_asks_with_the_first_password(tdengine):
     tdengine.succeed("--native")
     assert published(tdengine) == [f"127.0.0.1:{tdengine.port}:6041", "127.0.0.1:6030:6030"]
+    ((path, headers, sql),) = tdengine.requests
+    assert (path, sql) == ("/rest/sql", "SELECT SERVER_VERSION()")
+    assert headers["Authorization"] == "Basic " + base64.b64encode(b"root:taosdata").decode()
 
 
 @each_kind
-def test_data_goes_into_the_folder_given(docker):
-    docker.succeed("--data", "my data")
+def test_data_goes_into_the_folder_given_and_the_image_is_that_of_the_environment(docker):
+    docker.succeed("--data", "my data", **{f"{docker.kind.variable}_IMAGE": "registry.example:5000/it:3.3.8.8"})
     (run,) = docker.calls("run")
     folder = docker.folder.parent / "my data"  # from where it was called
     assert run[run.index("--volume") + 1] == f"{folder}:{docker.kind.data}"
     assert folder.is_dir()
-
-
-@each_kind
-def test_another_image_by_the_environment(docker):
-    docker.succeed(**{f"{docker.kind.variable}_IMAGE": "registry.example:5000/it:3.3.8.8"})
-    assert docker.calls("run")[0][-1] == "registry.example:5000/it:3.3.8.8"
+    assert run[-1] == "registry.example:5000/it:3.3.8.8"
 
 
 def test_podman_gets_the_registrys_name(docker):
@@ -228,14 +233,15 @@ def test_podman_gets_the_registrys_name(docker):
     assert len(docker.calls("run")) == 1
 
 
-def test_a_second_start_leaves_the_running_container_alone(docker):
+def test_a_container_that_is_there_is_used_as_it_is(docker):
     docker.succeed()
     assert "runs already" in docker.succeed().stdout
     assert len(docker.calls("run")) == len(docker.calls("pull")) == 1
 
+    line = only_line(docker.script("--data", "elsewhere"))
+    assert "other settings" in line
+    assert "--stop" in line
 
-def test_a_stopped_container_is_started_again(docker):
-    docker.succeed()
     docker.play(container=docker.container() | {"state": "exited"})
     docker.succeed()
     assert docker.calls("start") == [["start", docker.kind.container]]
@@ -248,25 +254,6 @@ def test_a_container_of_another_image_is_left_alone(docker):
     assert "another image, it:3.3.6.0" in line
     assert "--stop" in line
     assert {call[0] for call in docker.calls()} <= {"info", "--version", "inspect"}
-
-
-def test_a_container_with_other_settings_is_left_alone(docker):
-    docker.succeed()
-    line = only_line(docker.script("--data", "elsewhere"))
-    assert "other settings" in line
-    assert "--stop" in line
-
-
-@each_kind
-def test_stop_removes_the_container_and_keeps_the_data(docker):
-    docker.succeed()
-    result = docker.script("--stop")
-    assert result.returncode == 0, result
-    assert docker.container() is None
-    words = {word for call in docker.calls() if call[0] != "run" for word in call}
-    assert not {"volume", "-v", "--volumes"} & words
-    again = docker.script("--stop")
-    assert (again.returncode, again.stdout) == (0, f"there is no container {docker.kind.container}\n")
 
 
 def test_benchmark_fills_a_database_and_shows_a_query(tdengine):
@@ -319,27 +306,34 @@ UNKNOWN = "Error response from daemon: manifest for tdengine/tsdb:0 not found: m
 
 
 @pytest.mark.parametrize(
-    ("failing", "message", "words"),
+    ("message", "words"),
     [
-        ("info", DAEMON, "daemon is not running"),
-        ("info", PERMISSION, "no permission"),
-        ("run", TAKEN, "is taken"),
-        ("run", "Error: rootlessport listen tcp 127.0.0.1:6041: bind: address already in use", "is taken"),
-        ("pull", NO_NETWORK, "no network"),
-        ("pull", UNKNOWN, "there is no image"),
-        ("pull", "write /var/lib/docker/tmp/x: no space left on device", "no space"),
-        ("run", "docker: something else.\nbroke", "broke"),
+        (DAEMON, "daemon is not running"),
+        (PERMISSION, "no permission"),
+        (TAKEN, "is taken"),
+        ("Error: rootlessport listen tcp 127.0.0.1:6041: bind: address already in use", "is taken"),
+        (NO_NETWORK, "no network"),
+        (UNKNOWN, "there is no image"),
+        ("write /var/lib/docker/tmp/x: no space left on device", "no space"),
+        ("docker: something else.\nbroke", "broke"),
     ],
 )
-def test_each_failure_of_docker_has_its_own_line(docker, failing, message, words):
+def test_each_failure_of_docker_has_its_own_line(tmp_path, message, words):
+    failing = Docker(None, container.TDengine(), argparse.Namespace(data=None))
+    failing.log = tmp_path / "log"
+    failing.log.write_text(message)
+    assert words in str(failing.failed("start it"))
+
+
+@pytest.mark.parametrize(
+    ("failing", "message", "words"),
+    [("info", DAEMON, "daemon is not running"), ("pull", UNKNOWN, "there is no image"), ("run", TAKEN, "is taken")],
+)
+def test_a_failure_of_docker_is_all_that_is_said(docker, failing, message, words):
     docker.play(fail={failing: message})
     assert words in only_line(docker.script())
-
-
-def test_a_container_that_could_not_be_started_is_removed(docker):
-    docker.play(fail={"run": TAKEN})
-    docker.script()
-    assert docker.calls("rm") == [["rm", "--force", docker.kind.container]]
+    # a container that could not be started is removed
+    assert docker.calls("rm") == ([["rm", "--force", docker.kind.container]] if failing == "run" else [])
 
 
 def test_without_network_the_image_that_is_here_is_used(docker):
@@ -363,10 +357,6 @@ def with_logs(result):
     first, *rest = result.stderr.splitlines()
     assert rest == ["the log of taosd"]
     return first
-
-
-def test_no_health_within_the_limit(docker):
-    assert "within 1 s" in with_logs(docker.script())
 
 
 @each_kind
@@ -401,24 +391,24 @@ def test_ends_on_a_signal_while_docker_hangs(docker, tmp_path):
 # Arguments
 
 
-@pytest.mark.parametrize("args", [["--unknown"], ["extra"], ["--data"], ["--data", "a:b"], ["--data", ""]])
-def test_invalid_arguments(docker, args):
-    only_line(docker.script(*args), status=2)
-    assert docker.calls() == []
+@pytest.mark.parametrize("args", [["extra"], ["--data"], ["--data", "a:b"], ["--data", ""]])
+def test_invalid_arguments(args, capsys, monkeypatch):
+    refused_arguments("docker.sh", lambda: main(container.TDengine()), args, capsys, monkeypatch)
 
 
-def test_clickhouse_has_no_native_port(clickhouse):
-    only_line(clickhouse.script("--native"), status=2)
+def test_clickhouse_has_no_native_port(capsys, monkeypatch):
+    kind = clickhouse_container.ClickHouse()
+    assert "--native" in refused_arguments("docker.sh", lambda: main(kind), ["--native"], capsys, monkeypatch)
 
 
-@each_kind
-def test_an_environment_that_is_invalid(docker):
+def test_invalid_arguments_and_environment_begin_nothing(docker):
+    only_line(docker.script("--unknown"), status=2)
     for name in ("PORT", "WAIT_S"):
         variable = f"{docker.kind.variable}_{name}"
         assert variable in only_line(docker.script(**{variable: "x"}), status=2)
+    assert docker.calls() == []
 
 
-@each_kind
 def test_help(docker):
     result = docker.script("--help")
     assert result.returncode == 0

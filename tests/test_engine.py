@@ -125,45 +125,53 @@ def back_within(site, pid, seconds=BACK_S):
     return time.monotonic() - started
 
 
-def test_after_a_crash_the_server_is_back_and_the_request_is_refused(tmp_path):
-    with engine_site(tmp_path) as site:
-        pid = site.health()["pid"]
-        assert site.engine("crash") is None
-        back_within(site, pid)
-        assert site.engine("crash") == 409
-        assert site.health()["restarts"] == {"crashed": 1, "recycled": 0, "stuck": 0}
-        (line,) = [line for line in site.log().splitlines() if " ERROR " in line]
-        for words in ("SIGSEGV", "crash", 'bucket("ticker", 1)', "refused"):
-            assert words in line
+def assert_a_crash_is_held_against_its_request(site):
+    pid = site.health()["pid"]
+    assert site.engine("crash") is None
+    back_within(site, pid)
+    assert site.engine("crash") == 409
+    assert site.health()["restarts"] == {"crashed": 1, "recycled": 0, "stuck": 0}
+    (line,) = [line for line in site.log().splitlines() if " ERROR " in line]
+    for words in ("SIGSEGV", "crash", 'bucket("ticker", 1)', "refused"):
+        assert words in line
 
 
-def test_what_is_not_the_requests_fault_is_not_held_against_it(tmp_path):
-    with engine_site(tmp_path) as site:
-        for _ in range(2):
-            pid = site.health()["pid"]
-            assert site.engine("kill") is None  # as the kernel does when memory is short
-            back_within(site, pid)
-
-
-def test_a_crash_in_an_update_is_held_against_the_views_that_are_new(tmp_path):
+def test_a_server_is_back_after_a_crash_unless_it_dies_again_and_again(tmp_path):
     with engine_site(tmp_path, "--interval", 60_000) as site:
+        assert_a_crash_is_held_against_its_request(site)
+        for _ in range(2):  # as the kernel does when memory is short: not the fault of the request
+            pid = site.health()["pid"]
+            assert site.engine("kill") is None
+            back_within(site, pid)
         pid = site.health()["pid"]
-        assert site.engine("update") is None
+        assert site.engine("update") is None  # the fault of the views that are new
         back_within(site, pid)
         assert "died (SIGSEGV) in update, which is refused" in site.log()
+        assert "giving up" not in site.log()  # it has died four times
+        for _ in range(6):
+            pid = wait_until(lambda: site.health().get("pid") or not site.process.alive(), 10, site.log)
+            if not site.process.alive():
+                break
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda pid=pid: site.health().get("pid") != pid, 10, site.log)
+        assert site.process.ends_within(10) == 1
+        assert "giving up" in site.log()
 
 
-def test_a_server_whose_engine_hangs_is_replaced(tmp_path):
+def test_a_server_whose_engine_hangs_is_replaced_and_the_child_ends_with_its_parent(tmp_path):
     with engine_site(tmp_path, "--stuck", 1) as site:
         pid = site.health()["pid"]
         assert site.engine("hang") is None
         back_within(site, pid, 10)
         assert site.health()["restarts"]["stuck"] == 1
         assert site.engine("hang") == 409
+        pid = site.health()["pid"]
+        site.process.signal(signal.SIGKILL)
+        wait_until(lambda: not proc(pid, "cmdline"), 10, f"process {pid} lives on")
 
 
 def test_a_server_that_grows_is_replaced(tmp_path):
-    flags = ["--max-memory", 250, "--texts", "--rows", 2000, "--interval", 10]
+    flags = ["--max-memory", 250, "--texts", "--rows", 500, "--interval", 10]
     with engine_site(tmp_path, *flags) as site:
         wait_until(lambda: site.health().get("restarts", {}).get("recycled"), 60, site.log)
         rows = wait_until(lambda: site.health().get("rows"), 10, site.log)
@@ -172,22 +180,11 @@ def test_a_server_that_grows_is_replaced(tmp_path):
         assert "refused from now on" not in site.log()
 
 
-def test_more_than_five_deaths_in_a_minute_end_it(tmp_path):
-    with engine_site(tmp_path) as site:
-        for _ in range(6):
-            pid = wait_until(lambda: site.health().get("pid"), 10, site.log)
-            os.kill(pid, signal.SIGKILL)
-            wait_until(lambda pid=pid: site.health().get("pid") != pid, 10, site.log)
-        assert site.process.ends_within(10) == 1
-        assert "giving up" in site.log()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_it_with_status_0_whenever_they_come(tmp_path, number):
+def test_signals_end_it_with_status_0_whenever_they_come(tmp_path):
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    for _ in range(5):
+    for number in [signal.SIGINT, signal.SIGTERM] * 2:
         with engine_site(tmp_path, ready=False) as site:
             wait_until(lambda: b"\x00" in proc(site.process.pid, "cmdline"), 10, site.log)
             wait_until(lambda: handles(site.process.pid, signal.SIGTERM), 20, site.log)
@@ -195,13 +192,6 @@ def test_signals_end_it_with_status_0_whenever_they_come(tmp_path, number):
             site.process.signal(number)
             assert site.process.ends_within(10) == 0, site.process.log()
             assert "Traceback" not in site.log()
-
-
-def test_the_child_ends_with_its_parent(tmp_path):
-    with engine_site(tmp_path) as site:
-        pid = site.health()["pid"]
-        site.process.signal(signal.SIGKILL)
-        wait_until(lambda: not proc(pid, "cmdline"), 10, f"process {pid} lives on")
 
 
 def test_a_port_that_is_taken_is_one_line_and_status_1(tmp_path):
@@ -230,7 +220,7 @@ def test_the_parent_takes_next_to_no_time(tmp_path):
     with engine_site(tmp_path, "--interval", 50) as site:
         pids, started = (site.process.pid, site.health()["pid"]), time.monotonic()
         before, waited = [nanoseconds(pid) for pid in pids], waits(pids[0])
-        time.sleep(5)  # what it takes in this time is measured
+        time.sleep(3)  # what it takes in this time is measured
         parent, child = (nanoseconds(pid) - since for pid, since in zip(pids, before, strict=True))
         assert waits(pids[0]) - waited < 2 * (time.monotonic() - started)  # it looks once a second
         assert parent < 0.05 * child  # which updates twenty times a second, for nobody

@@ -116,38 +116,44 @@ def test_readers_and_a_sender_that_die_while_no_descriptor_is_free_come_back(cha
             assert server.ends_within(15) == 0, server.log()
 
 
-@pytest.mark.parametrize("end", ["2>/dev/full", "2>&-", "2> >(true)"])
-def test_scripts_go_on_when_nothing_can_be_reported(chain, end):
-    server = serve(chain, f'exec "$@" {end}')
-    producer = run(chain, f'exec "$@" {end}', "producer.py", *SLOW)
-    chain.wait_for_rows(600, 40)
-    for process in (producer, server):
-        process.signal(signal.SIGTERM)
-        assert process.ends_within(15) == 0, process.log()
-    assert producer.stdout().startswith("sent "), producer.stdout()
+def test_scripts_go_on_when_nothing_can_be_reported(chain):
+    """Where standard error is closed, or every write to it fails: a full disk, a pipe that nobody reads."""
+    producers = [run(chain, f'exec "$@" {end}', "producer.py", *SLOW) for end in ("2>/dev/full", "2>&-")]
+    for end in ("2>&-", "2> >(true)"):
+        server = serve(chain, f'exec "$@" {end}')
+        chain.wait_for_rows(600, 40)
+        server.signal(signal.SIGTERM)
+        assert server.ends_within(15) == 0, server.log()
+    for producer in producers:
+        producer.signal(signal.SIGTERM)
+        assert producer.ends_within(15) == 0, producer.log()
+        assert producer.stdout().startswith("sent "), producer.stdout()
 
 
-@pytest.mark.parametrize(("what", "least"), [("nofile", 3), ("nproc", 1)])
-def test_what_dies_while_no_process_can_be_started_comes_back(chain, what, least):
+def test_what_dies_while_no_process_can_be_started_comes_back(chain):
     if ANOTHER_USER and not shutil.which("setpriv"):
         pytest.skip("no setpriv to become a user with")
     server = serve(chain, f'exec {ANOTHER_USER} "$@"')
     producer = chain.producer(*SLOW)
     chain.wait_for_rows(100, 30)
-    give_back = with_limit(child_of(server), what, least)
-    os.kill(the_worker(server), signal.SIGKILL)
-    wait_until(lambda: "no process for it can be started" in server.stderr(), 20, server.log)
-    give_back()
-    chain.wait_for_rows(100, 30)
-    give_back = with_limit(server.pid, what, least)
-    os.kill(child_of(server), signal.SIGKILL)
-    wait_until(lambda: "is left to start the server" in server.stderr(), 20, server.log)
-    give_back()
-    wait_until(lambda: (health(chain.port) or {}).get("status") == "ok", 30, server.log)
-    chain.wait_for_rows(100, 30)
+
+    for what, least in (("nofile", 3), ("nproc", 1)):
+        said = server.stderr().count("no process for it can be started")
+        give_back = with_limit(child_of(server), what, least)
+        os.kill(the_worker(server), signal.SIGKILL)
+        wait_until(lambda n=said: server.stderr().count("no process for it can be started") > n, 20, server.log)
+        give_back()
+        chain.wait_for_rows(100, 30)
+        give_back = with_limit(server.pid, what, least)
+        os.kill(child_of(server), signal.SIGKILL)
+        wait_until(lambda: "is left to start the server" in server.stderr(), 20, server.log)
+        time.sleep(1)  # the fault's length, as this is said once a minute
+        give_back()
+        wait_until(lambda: (health(chain.port) or {}).get("status") == "ok", 30, server.log)
+        chain.wait_for_rows(100, 30)
     stop_producers(producer)
     assert "Traceback" not in server.stderr(), server.log()
-    assert len(server.stderr().splitlines()) < 20
+    assert len(server.stderr().splitlines()) < 30
     server.signal(signal.SIGTERM)
     assert server.ends_within(15) == 0, server.log()
 
@@ -167,13 +173,13 @@ def test_with_too_little_address_space_little_is_said_and_the_end_is_clean(chain
 
 
 def test_batches_of_many_times_the_limit_are_sent_and_take_bounded_memory(chain):
-    rows = 200_000  # a million takes a minute on a busy machine
-    server = chain.server(limit=20_000)
+    rows = 100_000  # a million takes a minute on a busy machine
+    server = chain.server(limit=10_000)
     producer = chain.producer("--rows", rows, "--interval", 1000, "--batches", 1)
     assert producer.wait(90) == 0, producer.log()
     assert sent(producer) == rows == chain.database.count()
     wait_until(lambda: chain.table()["rows"] + chain.table()["missed_rows"] == rows, 30, chain.health)
-    assert chain.table()["held"] == 20_000
+    assert chain.table()["held"] == 10_000
     for pid in workers(server.pid, ""):
         status = pathlib.Path(f"/proc/{pid}/status").read_text()
         assert int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) < 10**6

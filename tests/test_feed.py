@@ -80,14 +80,14 @@ class MemorySource:
         return str(error)
 
 
-@hypothesis.settings(max_examples=150, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+@hypothesis.settings(max_examples=100, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 @hypothesis.given(st.sampled_from([5, 60, 10_000]), programs(), st.integers())
 def test_every_row_is_shown_once_or_counted_as_missed(limit, program, seed):
     site = Site(MemorySource(), limit)
     check(site, *asyncio.run(run(site, program, seed)))
 
 
-@hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+@hypothesis.settings(max_examples=40, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 @hypothesis.example([("insert", "a", 6, 1, 1), ("pass", 2.0), ("insert", "b", 0, 31, 1), ("pass", 2.0)], 0)
 @hypothesis.given(programs(), st.integers())
 def test_a_feed_that_remembers_little_shows_none_twice_and_counts_the_others(program, seed):

@@ -135,7 +135,7 @@ def try_programs(make_site, proxy, examples):
         assert peak_mb() - before < MEMORY_MB
 
 
-@pytest.mark.parametrize(("source", "examples"), [("poll", 8), ("subscribe", 2)])
+@pytest.mark.parametrize(("source", "examples"), [("poll", 5), ("subscribe", 2)])
 def test_tdengine(database, source, examples):
     with database.proxy() as proxy, contextlib.ExitStack() as ended:
         direct, through = (tdengine.Reader(dsns.tdengine(dsn)) for dsn in (database.dsn, database.through(proxy)))
@@ -167,5 +167,5 @@ def test_clickhouse(tmp_path):
             await table.make(PRECISIONS[precision])
             return Site(table, limit)
 
-        try_programs(make_site, proxy, 8)
+        try_programs(make_site, proxy, 5)
         reader.close()

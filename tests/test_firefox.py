@@ -18,9 +18,10 @@ pytestmark = pytest.mark.skipif(missing, reason=f"no {missing} on PATH (Debian: 
 @pytest.fixture
 def address(database, tmp_path):
     with Chain(database, tmp_path) as chain:
-        chain.server()
-        chain.producer()
-        chain.wait_for_rows(500, 30)
+        slow = ["--interval", "1000"]  # each update is drawn
+        chain.server(*slow, limit=1000)
+        chain.producer("--rows", "200", *slow)
+        chain.wait_for_rows(200, 30)
         yield f"http://127.0.0.1:{chain.port}/"
 
 

@@ -1,6 +1,7 @@
 """The published guides, step by step as they are written, up to what each of them shows.
 
-Where a guide has a port that another test may use just now, the step has another one.
+Where a guide has a port that another test may use just now, the step has another one. The environment that
+./install.sh finds is the tests' own; test_install.py makes new ones, and does there with pip what the guides do.
 """
 
 import json
@@ -26,11 +27,7 @@ class Guide(Demo):
     def __init__(self, folder):
         super().__init__(folder)
         self.port = DEFAULT_PORT
-        (self.folder / "venv").unlink()
-        self.env |= {
-            "PYTHON": sys.executable,
-            "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(ROOT / ".cache/pip")),
-        }
+        self.env["PYTHON"] = sys.executable
 
     def type(self, command, folder="", **env):
         """Starts a command line, as in a terminal of its own that is in this folder."""
@@ -45,20 +42,6 @@ class Guide(Demo):
         process = self.type(command, **env)
         assert process.wait(timeout) == 0, process.log()
         return process.stdout()
-
-    def install(self):
-        """./install.sh, with the packages of the tests; test_install.py and test_clone.py install others."""
-        shown = self.without_packages("./install.sh")
-        packages = next((self.folder / "venv/lib").glob("python3*")) / "site-packages/tests.pth"
-        packages.write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
-        return shown
-
-    def without_packages(self, command, **env):
-        requirements = (self.folder / "requirements.txt").read_text()
-        (self.folder / "requirements.txt").write_text("")
-        shown = self.finish(command, **env)
-        (self.folder / "requirements.txt").write_text(requirements)
-        return shown
 
     def page(self, browser, address, table):
         """Until the page at this address shows numbers of this table that move; its cells, and the table's columns."""
@@ -84,7 +67,6 @@ def browser():
 
 
 def test_tdengines_documentation(guide, browser):
-    guide.install()
     demo = guide.type(f"sh run.sh --dataset meters --port {guide.port} --no-install")
     guide.wait_for_rows(demo)
     static = free_port()
@@ -98,14 +80,14 @@ def test_tdengines_documentation(guide, browser):
 
 
 def test_the_stocks_demo(guide, browser):
-    shown = guide.install()
+    shown = guide.finish("./install.sh")
     assert "taosws needs no native driver; ./install.sh --native" in shown.splitlines()[-1]
     # Docker is played, the container's TDengine is the stand-in
     tdengine = guide.type(f"venv/bin/python -m embedded --port {guide.tdengine_port}")
     wait_until(lambda: listens(guide.tdengine_port), 30, tdengine.log)
     played = guide.outputs / "docker"
     played.mkdir()
-    (played / "docker").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/fake_docker.py" "$@"\n')
+    (played / "docker").write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{ROOT}/tests/fake_docker.py" "$@"\n')
     (played / "docker").chmod(0o755)
     image = json.dumps(["tdengine/tsdb:3.3.7.0"])
     state = '{"container": null, "fail": {}, "hang": [], "on_start": "running", "version": "Docker 28", "images": %s}'
@@ -116,10 +98,9 @@ def test_the_stocks_demo(guide, browser):
     activated = "source venv/bin/activate &&"
     # ls -l tdengine-client/driver/ shows a link libtaos.so
     with serving({"/client.tar.gz": GOOD}) as (address, _):
-        guide.without_packages("./install.sh --native", TDENGINE_CLIENT_URL=f"{address}/client.tar.gz")
+        guide.finish("./install.sh --native", TDENGINE_CLIENT_URL=f"{address}/client.tar.gz")
     assert "libtaos.so -> libtaos.so.3.3.7.0" in guide.finish("ls -l tdengine-client/driver/")
 
-    guide.finish(f"{activated} pip install --upgrade pip && pip install --upgrade -r requirements.txt")
     dsn = f"ws://root:taosdata@localhost:{guide.tdengine_port}"
     producer = guide.type(f"{activated} exec python producer.py", TDENGINE_DSN=dsn)
     server = guide.type(f"{activated} exec python perspective_server.py --port {guide.port}", TDENGINE_DSN=dsn)

@@ -91,6 +91,22 @@ def insert(base, table, *rows):
     return stamps
 
 
+def assert_a_signal_ends_it_with_its_reader(site, number):
+    readers = children(site.process.pid, "multiprocessing")
+    assert readers
+    site.process.signal(number)
+    assert site.process.ends_within(10) == 0, site.process.log()
+    wait_until(lambda: not any(map(alive, readers)), 10, "the reader to end")
+    assert "Traceback" not in site.process.stderr()
+
+
+def alive(pid):
+    with contextlib.suppress(OSError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
 def minimal(base, tmp_path, table, dsn=None):
     return Minimal(tmp_path / "copy", dsn or base.dsn, f"{base.name}.{table}")
 
@@ -127,6 +143,7 @@ def test_each_row_of_a_plain_table_is_shown_once(base, tmp_path):
         report = viewer.report()
         assert (report["distinct"], report["twice"]) == (581, 0)
         assert sorted(site.wait_for(581)["columns"]["volume"]) == list(range(581))
+        assert_a_signal_ends_it_with_its_reader(site, signal.SIGINT)
 
 
 def test_rows_of_two_subtables_with_equal_values_are_two_rows(base, tmp_path):
@@ -141,6 +158,7 @@ def test_rows_of_two_subtables_with_equal_values_are_two_rows(base, tmp_path):
         assert found["columns"]["site"] == ["hér"] * 200
         assert sorted(set(found["columns"]["tbname"])) == ["D B", "D a"]
         assert list(found["columns"])[:2] == ["ts", "tbname"]
+        assert_a_signal_ends_it_with_its_reader(site, signal.SIGTERM)
 
 
 @pytest.mark.parametrize(("kind", "values"), [("INT", range(40)), ("VARCHAR(9)", [f"'k{k}'" for k in range(40)])])
@@ -210,39 +228,17 @@ def test_a_frozen_tdengine_does_not_freeze_the_page_and_its_rows_come_later(base
         assert len(site.see()["columns"]["v"]) == 1  # viewers are answered, too
         proxy.go_on()
         assert sorted(site.wait_for(31)["columns"]["v"]) == list(range(31))
+        proxy.silent()
+        assert_a_signal_ends_it_with_its_reader(site, signal.SIGINT)
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_its_reader(base, tmp_path, number, frozen):
-    base.query("CREATE TABLE {db}.t (ts TIMESTAMP, v INT)")
-    insert(base, "t", "0")
-    with base.proxy() as proxy, minimal(base, tmp_path, "t", base.through(proxy)) as site:
-        site.wait_for(1)
-        if frozen:
-            proxy.silent()
-        readers = children(site.process.pid, "multiprocessing")
-        assert readers
-        site.process.signal(number)
-        assert site.process.ends_within(10) == 0, site.process.log()
-        wait_until(lambda: not any(map(alive, readers)), 10, "the reader to end")
-        assert "Traceback" not in site.process.stderr()
-
-
-def alive(pid):
-    with contextlib.suppress(OSError):
-        os.kill(pid, 0)
-        return True
-    return False
-
-
-@pytest.mark.parametrize("mistake", ["table", "database", "name", "password", "address", "port", "dsn"])
+@pytest.mark.parametrize("mistake", ["table", "name", "password", "address", "port", "dsn"])
 def test_a_users_mistake_is_one_line(base, tmp_path, mistake):
     base.query("CREATE TABLE {db}.t (ts TIMESTAMP, v INT)")
     with base.proxy() as proxy, socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        table = {"table": f"{base.name}.nosuch", "database": "mini_nosuch.t", "name": "t"}.get(mistake)
+        table = {"table": f"{base.name}.nosuch", "name": "t"}.get(mistake)
         dsn = base.through(proxy, password="wrong-secret" if mistake == "password" else None)
         if mistake == "address":
             dsn = f"ws://root:wrong-secret@127.0.0.1:{free_port()}"
@@ -256,7 +252,7 @@ def test_a_users_mistake_is_one_line(base, tmp_path, mistake):
             process.stop()
     (line,) = process.stderr().splitlines()
     assert line.startswith("minimal.py ")
-    words = {"table": "not exist", "database": "not exist", "name": "0x26", "password": "uthentication failure"}
+    words = {"table": "not exist", "name": "0x26", "password": "uthentication failure"}
     words |= {"address": "refused", "port": "in use", "dsn": "TDENGINE_DSN"}
     assert words[mistake] in line, line
     assert "sec" not in line
@@ -286,10 +282,10 @@ GARBAGE = {
 
 
 @pytest.fixture(scope="module")
-def hosted(tmp_path_factory):
+def hosted(shared_stand_in, tmp_path_factory):
     """A site whose table `t` holds 20 rows, to be attacked."""
     folder = tmp_path_factory.mktemp("hosted")
-    base = Database(folder)
+    base = Database(folder, shared_stand_in)
     try:
         base.name = f"mini_{os.getpid()}_{secrets.token_hex(4)}"
         base.query("CREATE DATABASE {db} PRECISION 'us'")
@@ -325,24 +321,24 @@ async def send(port, *messages):
     return answer, code
 
 
-@pytest.mark.parametrize("kind", FORBIDDEN)
-def test_a_request_that_changes_something_is_refused(hosted, kind):
-    answer, code = asyncio.run(send(hosted.port, encode((1, 9), HOSTED, (kind, b""))))
-    assert (answer, code) == (None, 1008)
-    assert_unharmed(hosted)
+def test_a_request_that_changes_something_is_refused(hosted):
+    for kind in FORBIDDEN:
+        assert asyncio.run(send(hosted.port, encode((1, 9), HOSTED, (kind, b"")))) == (None, 1008), kind
+        assert_unharmed(hosted)
 
 
-@pytest.mark.parametrize("way", SMUGGLED)
-def test_a_smuggled_request_does_not_arrive(hosted, way):
-    asyncio.run(send(hosted.port, SMUGGLED[way]))
-    assert_unharmed(hosted)
+def test_a_smuggled_request_does_not_arrive(hosted):
+    for way, message in SMUGGLED.items():
+        print(way)
+        asyncio.run(send(hosted.port, message))
+        assert_unharmed(hosted)
 
 
-@pytest.mark.parametrize("kind", GARBAGE)
-def test_garbage_ends_its_connection_only(hosted, kind):
-    answer, _ = asyncio.run(send(hosted.port, GARBAGE[kind]))
-    assert answer is None
-    assert_unharmed(hosted)
+def test_garbage_ends_its_connection_only(hosted):
+    for kind, message in GARBAGE.items():
+        answer, _ = asyncio.run(send(hosted.port, message))
+        assert answer is None, kind
+        assert_unharmed(hosted)
 
 
 def test_a_view_with_the_tables_name_does_not_touch_the_table(hosted):
@@ -374,33 +370,31 @@ def test_what_perspectives_own_client_can_do_to_a_table_is_refused(hosted, chang
     assert_unharmed(hosted)
 
 
-@pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"]
-)
-def test_pages_of_other_origins_are_refused(hosted, origin):
-    with pytest.raises(tornado.httpclient.HTTPClientError, match="403"):
-        asyncio.run(connect(hosted.port, Origin=origin))
+def test_pages_of_other_origins_are_refused(hosted):
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"):
+        with pytest.raises(tornado.httpclient.HTTPClientError, match="403"):
+            asyncio.run(connect(hosted.port, Origin=origin))
 
 
-@pytest.mark.parametrize("path", ["/", "/websocket"])
-def test_a_hostile_name_that_points_at_this_machine_is_refused(hosted, path):
+def test_a_hostile_name_that_points_at_this_machine_is_refused(hosted):
     headers = {"Host": f"evil.example:{hosted.port}", "Origin": f"http://evil.example:{hosted.port}"}
-    request = urllib.request.Request(f"http://127.0.0.1:{hosted.port}{path}", headers=headers)
-    with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(request, timeout=ANSWER_S)
+    for path in ("/", "/websocket"):
+        request = urllib.request.Request(f"http://127.0.0.1:{hosted.port}{path}", headers=headers)
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(request, timeout=ANSWER_S)
 
 
-@pytest.mark.parametrize("path", ["/minimal.py", "/__init__.py", "/perspective-anywidget.py", "/..%2f__init__.py"])
-def test_nothing_but_the_page_and_perspectives_two_files_is_served(hosted, path):
-    with pytest.raises(urllib.error.HTTPError, match="404"):
-        get(f"http://127.0.0.1:{hosted.port}{path}")
+def test_nothing_but_the_page_and_perspectives_two_files_is_served(hosted):
+    for path in ("/minimal.py", "/__init__.py", "/perspective-anywidget.py", "/..%2f__init__.py"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get(f"http://127.0.0.1:{hosted.port}{path}")
 
 
 def test_the_page_waits_for_the_first_rows_and_shows_rows_that_change(base, tmp_path):
     base.query("CREATE TABLE {db}.t (ts TIMESTAMP, v INT)")
     with minimal(base, tmp_path, "t") as site, chromium(QUICK) as browser:
         page = Page(browser, f"http://localhost:{site.port}/")
-        for value in range(100_001, 100_006):  # each becomes the first row
+        for value in range(100_001, 100_004):  # each becomes the first row
             insert(base, "t", str(value))
             text = f"{value:,}"
             wait_until(lambda text=text: text in page.cells(), SHOWS_S, lambda: (page.cells(), page.errors))

@@ -32,7 +32,6 @@ from test_security import (  # noqa: F401 (pytest runs them with this module's s
     test_programs_send_no_origin_and_are_let_in,
     test_security_headers,
     test_subscriptions_that_ended_do_not_count,
-    test_the_pages_files_are_served,
     test_two_thousand_hostile_messages,
     test_viewers_beyond_the_limit_are_refused_in_words_and_places_become_free,
     test_what_is_no_request_closes_its_connection,
@@ -51,7 +50,8 @@ SCRIPTS = ["src/producer.js", "src/server.js"]
 def site(tmp_path_factory):
     """Rows flow into the table at site.port."""
     port = free_port()
-    with running([*PROGRAM, NODE / "test/site.js", port], tmp_path_factory.mktemp("site"), "site") as process:
+    args = [*PROGRAM, NODE / "test/site.js", port, "--rows", 50]
+    with running(args, tmp_path_factory.mktemp("site"), "site") as process:
         site = Site(port, process)
         wait_until(lambda: site.health().get("status") == "ok", 60, process.log)
         yield site
@@ -96,11 +96,11 @@ def test_a_signal_at_once_ends_it_with_status_0(tmp_path, script):
     # before its first line node itself has the signals
     told = "process.on('newListener',name=>name==='SIGTERM'&&process.stderr.write('listens'))"
     env = {"NODE_OPTIONS": f"--import=data:text/javascript,{urllib.parse.quote(told)}"}
-    for k in range(6):
+    for k in range(3):
         args = ["node", NODE / script, "--dsn", f"ws://127.0.0.1:{free_port()}"]
         with running([*args, *(["--port", "0"] if "server" in script else [])], tmp_path, env=env) as process:
             wait_until(lambda process=process: "listens" in process.stderr(), 20, process.log)
-            time.sleep(0.04 * k)  # where it has got to meanwhile
+            time.sleep(0.1 * k)  # where it has got to meanwhile
             process.signal(signal.SIGTERM)
             assert process.ends_within(10) == 0, process.log()
             assert process.stdout() == ("sent 0 rows in 0 batches\n" if "producer" in script else "")
@@ -109,7 +109,7 @@ def test_a_signal_at_once_ends_it_with_status_0(tmp_path, script):
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("way", ["TDENGINE_DSN", "--password-file"])
 def test_a_password_is_nowhere_to_be_read(tmp_path, database, script, way):
-    user, args = f"root:{QUOTED}@", ["node", NODE / script]
+    user, args = f"root:{QUOTED}@", [*PROGRAM, NODE / script]
     if way == "--password-file":
         (tmp_path / "password").write_text(PASSWORD + "\n")
         user, args = "", [*args, way, tmp_path / "password"]

@@ -42,7 +42,7 @@ def node_site(folder, *flags):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A table of 20,000 rows, to which rows come four times a second."""
-    with node_site(tmp_path_factory.mktemp("site"), "--limit", "20000", "--full", "20000") as site:
+    with node_site(tmp_path_factory.mktemp("site"), "--limit", "20000", "--full", "20000", "--rows", "50") as site:
         yield site
 
 

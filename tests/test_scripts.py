@@ -1,5 +1,6 @@
 """What can be said of the scripts without a database: flags, errors, values, timestamps."""
 
+import json
 import pathlib
 import re
 import signal
@@ -34,9 +35,11 @@ def test_history_is_a_number_of_seconds_minutes_hours_or_days(text, seconds):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_documentation_lists_each_flag_once_and_no_other(script):
+def test_the_documentation_lists_each_flag_once_and_no_other(script, capsys, monkeypatch):
     text = (ROOT / "docs/operations.md").read_text().split(f"\n## {script}\n")[1].split("\n## ")[0]
-    flags = set(re.findall(r"(--[a-z-]+)", python(script, "--help").stdout)) - {"--help"}
+    status, shown, _ = refused(MODULES[script], script, ["--help"], capsys, monkeypatch)
+    assert status == 0
+    flags = set(re.findall(r"(--[a-z-]+)", shown)) - {"--help"}
     table = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `--")]
     assert sorted(re.findall(r"(--[a-z-]+)", "".join(table))) == sorted(flags)
 
@@ -51,6 +54,7 @@ BOTH = [
     ["--dataset", "bonds"],
     ["--database", "stocks`; DROP DATABASE power"],
     ["--database", ""],
+    ["--database", "a" * 65],
     ["--dsn", "nonsense"],
     ["--dsn", "ws://root:sec/ret@localhost:6041"],
     ["--dsn", "ws://root:sec/ret#1@localhost:6041"],
@@ -77,37 +81,75 @@ OF_ONE = {
         ["--log-level", "loud"],
     ],
 }
-BAD = [(script, flags) for script in SCRIPTS for flags in BOTH + OF_ONE[script]]
+OF_PYTHON = {"producer.py": [], "perspective_server.py": [["--source", "push"]]}
 
 
-def node(script, *flags):
-    """What the Node script does that behaves as this one."""
-    return subprocess.run(["node", ROOT / NODE[script], *flags], capture_output=True, text=True, timeout=30)
-
-
-@pytest.mark.parametrize(("script", "flags"), [*BAD, ("perspective_server.py", ["--source", "push"])])
-def test_a_bad_flag_ends_in_one_line_and_status_2_and_node_says_the_same(script, flags, capsys, monkeypatch):
+def one_line(script, flags, capsys, monkeypatch):
+    """What is said of these flags."""
     status, shown, said = refused(MODULES[script], script, flags, capsys, monkeypatch)
-    assert (status, shown, len(said.splitlines())) == (2, "", 1), said
-    assert "sec/ret" not in said
-    if not is_there() or (script, flags) not in BAD:
-        return
-    theirs = node(script, *flags)
-    line = said.lower().replace(script, pathlib.Path(NODE[script]).name)
-    assert (theirs.returncode, theirs.stdout) == (2, "")
-    if "keyfile" in line:  # each TLS library has words of its own
-        assert len(theirs.stderr.splitlines()) == 1
-    else:  # since Python 3.12 choices are not quoted
-        assert theirs.stderr.lower().replace("'", "") == line.replace("'", "")
+    assert (status, shown, len(said.splitlines())) == (2, "", 1), (flags, said)
+    assert "sec/ret" not in said, flags
+    return said
+
+
+# What the Node scripts say of each list of flags: [exit status, standard output, standard error].
+NODE_REFUSALS = """
+import fs from "node:fs";
+import { producerOptions, serverOptions } from "./node/src/lib/options.js";
+const datasets = { stocks: {}, meters: {} };
+const found = [];
+process.execArgv = []; // or parseArgs looks for flags where those of -e are
+process.exit = (status) => {
+  throw { status };
+};
+let [shown, said] = ["", ""];
+const print = process.stdout.write.bind(process.stdout);
+process.stdout.write = (text) => (shown += text);
+process.stderr.write = (text) => (said += text);
+const [script, ...lists] = JSON.parse(fs.readFileSync(0));
+for (const flags of lists) {
+  [shown, said] = ["", ""];
+  process.argv = ["node", script, ...flags];
+  try {
+    (script.endsWith("producer.js") ? producerOptions : serverOptions)("", datasets);
+    found.push([0, shown, said]);
+  } catch (error) {
+    found.push([error.status ?? error.stack, shown, said]);
+  }
+}
+print(JSON.stringify(found));
+"""
+
+
+def node(*args, **kwargs):
+    return subprocess.run(["node", *args], cwd=ROOT, capture_output=True, text=True, timeout=120, **kwargs)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_version_and_a_flag_too_many(script):
-    done = python(script, "--nonsense")
-    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
-    assert python(script, "--version").stdout == f"{script} {options.VERSION}\n"
+def test_a_bad_flag_ends_in_one_line_and_status_2_and_node_says_the_same(script, capsys, monkeypatch):
+    bad = BOTH + OF_ONE[script]
+    ours = [one_line(script, flags, capsys, monkeypatch) for flags in bad + OF_PYTHON[script]][: len(bad)]
+    if not is_there():
+        return
+    done = node("--input-type=module", "-e", NODE_REFUSALS, input=json.dumps([NODE[script], *bad]))
+    assert done.returncode == 0, done.stderr
+    for flags, line, (status, shown, said) in zip(bad, ours, json.loads(done.stdout), strict=True):
+        assert (status, shown, len(said.splitlines())) == (2, "", 1), (flags, said)
+        if "keyfile" not in line:  # each TLS library has words of its own
+            line = line.lower().replace(script, pathlib.Path(NODE[script]).name)
+            assert said.lower().replace("'", "") == line.replace("'", ""), flags  # since Python 3.12 without quotes
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_version_and_a_flag_too_many(script, capsys, monkeypatch):
+    version = refused(MODULES[script], script, ["--version"], capsys, monkeypatch)
+    assert version == (0, f"{script} {options.VERSION}\n", "")
+    ended = [python(script, "--nonsense")]
     if is_there():
-        assert node(script, "--version").stdout == f"{pathlib.Path(NODE[script]).name} {options.VERSION}\n"
+        ended.append(node(NODE[script], "--nonsense"))
+        assert node(NODE[script], "--version").stdout == f"{pathlib.Path(NODE[script]).name} {options.VERSION}\n"
+    for done in ended:
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -153,22 +195,17 @@ def test_topics_of_two_tables_are_two():
     assert len({sql.topic_of(*each) for each in names}) == len(names)
 
 
-def test_a_port_that_is_taken_ends_in_one_line_and_status_1(tmp_path):
+def test_a_port_that_is_taken_ends_in_one_line_and_one_that_waits_for_its_first_poll_on_a_signal(tmp_path):
     port = free_port()
-    with running([sys.executable, "perspective_server.py", "--port", port], tmp_path) as first:
+    args = [sys.executable, "perspective_server.py", "--port", port, "--interval", "60000"]
+    with running(args, tmp_path) as first:
         wait_until(lambda: "page at" in first.stderr(), 40, first.log)
         done = python("perspective_server.py", "--port", port)
+        first.signal(signal.SIGINT)
+        assert first.ends_within(15) == 0
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert f"{port}" in done.stderr
-
-
-def test_a_server_that_waits_for_its_first_poll_ends_on_a_signal(tmp_path):
-    args = [sys.executable, "perspective_server.py", "--port", "0", "--interval", "60000"]
-    with running(args, tmp_path) as server:
-        wait_until(lambda: "page at" in server.stderr(), 40, server.log)
-        server.signal(signal.SIGINT)
-        assert server.ends_within(15) == 0
 
 
 def stamps(batch, rows=250):

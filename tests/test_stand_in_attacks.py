@@ -42,7 +42,7 @@ def honest(tmp_path_factory):
             if inserted != 1 or not isinstance(counted, list) or not in_time(passed, ANSWER_S):
                 server.problems.append((inserted, counted, passed))
             server.asked += 1
-            ended.wait(0.02)
+            ended.wait(0.1)
 
     asking = threading.Thread(target=ask)
     asking.start()
@@ -87,62 +87,61 @@ def test_random_binary_frames_are_refused(stand_in, connected):
             assert refused(client.ask(numbers.randbytes(numbers.choice((0, 1, 23, 24, 30, 31, 60, 1000)))))
 
 
-@pytest.mark.parametrize("action", [2, 6, 7, 9, 10, 0, 2**63])
-def test_random_bodies_of_each_action_are_refused(stand_in, action):
+def test_random_bodies_of_each_action_are_refused(stand_in):
     seed = random.randrange(2**32)
     print("seed", seed)
     numbers = random.Random(seed)
-    with raw(stand_in.port) as client:
-        assert client.act("stmt2_init", req_id=1)["stmt_id"] == 1
-        for _ in range(100):
-            head = struct.pack("<QQQ", 1, numbers.choice((0, 1, 2**64 - 1)), action)
-            assert refused(client.ask(head + numbers.randbytes(numbers.randrange(200))))
+    for action in (2, 6, 7, 9, 10, 0, 2**63):
+        with raw(stand_in.port) as client:
+            assert client.act("stmt2_init", req_id=1)["stmt_id"] == 1
+            for _ in range(100):
+                head = struct.pack("<QQQ", 1, numbers.choice((0, 1, 2**64 - 1)), action)
+                assert refused(client.ask(head + numbers.randbytes(numbers.randrange(200)))), action
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "garbage",
-        "null",
-        "[]",
-        "1",
-        '"text"',
-        "{}",
-        '{"action": null}',
-        '{"action": 7}',
-        '{"action": "version", "args": [1]}',
-        '{"action": "conn", "args": 7}',
-        '{"action": "no such action", "args": {"req_id": 1}}',
-        '{"action": "do_conn"}',
-        '{"action": "__class__"}',
-        '{"action": "\\ud800"}',
-        '{"action": "conn", "args": {"req_id": 1, "user": ["root"]}}',
-        '{"action": "conn", "args": {"req_id": 1, "user": "\\ud800", "password": "\\udfff"}}',
-        '{"action": "conn", "args": {"req_id": 1, "user": "root", "password": "taosdata", "db": {"a": 1}}}',
-        '{"action": "conn", "args": {"req_id": 1, "user": "root", "password": "taosdata", "tz": "../../etc/passwd"}}',
-        '{"action": "conn", "args": {"req_id": 1, "user": "root", "password": "taosdata", "tz": "Nowhere/Land"}}',
-        '{"action": "conn", "args": {"req_id": 1e999}}',
-        '{"action": "conn", "args": {"req_id": 18446744073709551616}}',
-        '{"action": "conn", "args": {"req_id": -1}}',
-        '{"action": "conn", "args": {"req_id": ' + "9" * 10_000 + "}}",
-        "[" * 100_000,
-        '{"action": ' * 100_000,
-        '{"a":' + "[" * 50_000 + "]" * 50_000 + "}",
-        '{"action": "prepare", "args": {"req_id": 1, "stmt_id": []}}',
-        '{"action": "exec", "args": {"req_id": 1, "stmt_id": 99}}',
-        '{"action": "set_tags", "args": {"req_id": 1, "stmt_id": 1, "tags": {}}}',
-        '{"action": "stmt2_prepare", "args": {"req_id": 1, "stmt_id": {}}}',
-        '{"action": "stmt2_exec", "args": {"req_id": 1, "stmt_id": "1"}}',
-        '{"action": "stmt2_result", "args": {"req_id": 1, "stmt_id": 1}}',
-    ],
-    ids=range(33),
-)
+NO_REQUESTS = [
+    "",
+    "garbage",
+    "null",
+    "[]",
+    "1",
+    '"text"',
+    "{}",
+    '{"action": null}',
+    '{"action": 7}',
+    '{"action": "version", "args": [1]}',
+    '{"action": "conn", "args": 7}',
+    '{"action": "no such action", "args": {"req_id": 1}}',
+    '{"action": "do_conn"}',
+    '{"action": "__class__"}',
+    '{"action": "\\ud800"}',
+    '{"action": "conn", "args": {"req_id": 1, "user": ["root"]}}',
+    '{"action": "conn", "args": {"req_id": 1, "user": "\\ud800", "password": "\\udfff"}}',
+    '{"action": "conn", "args": {"req_id": 1, "user": "root", "password": "taosdata", "db": {"a": 1}}}',
+    '{"action": "conn", "args": {"req_id": 1, "user": "root", "password": "taosdata", "tz": "../../etc/passwd"}}',
+    '{"action": "conn", "args": {"req_id": 1, "user": "root", "password": "taosdata", "tz": "Nowhere/Land"}}',
+    '{"action": "conn", "args": {"req_id": 1e999}}',
+    '{"action": "conn", "args": {"req_id": 18446744073709551616}}',
+    '{"action": "conn", "args": {"req_id": -1}}',
+    '{"action": "conn", "args": {"req_id": ' + "9" * 10_000 + "}}",
+    "[" * 100_000,
+    '{"action": ' * 100_000,
+    '{"a":' + "[" * 50_000 + "]" * 50_000 + "}",
+    '{"action": "prepare", "args": {"req_id": 1, "stmt_id": []}}',
+    '{"action": "exec", "args": {"req_id": 1, "stmt_id": 99}}',
+    '{"action": "set_tags", "args": {"req_id": 1, "stmt_id": 1, "tags": {}}}',
+    '{"action": "stmt2_prepare", "args": {"req_id": 1, "stmt_id": {}}}',
+    '{"action": "stmt2_exec", "args": {"req_id": 1, "stmt_id": "1"}}',
+    '{"action": "stmt2_result", "args": {"req_id": 1, "stmt_id": 1}}',
+]
+
+
 @pytest.mark.parametrize("connected", [False, True])
-def test_text_that_is_no_request_is_refused(stand_in, text, connected):
-    with raw(stand_in.port, connected) as client:
-        assert refused(client.ask(text))
-        assert client.act("version")["code"] == 0  # the connection goes on
+def test_text_that_is_no_request_is_refused(stand_in, connected):
+    for text in NO_REQUESTS:
+        with raw(stand_in.port, connected) as client:
+            assert refused(client.ask(text)), text[:100]
+            assert client.act("version")["code"] == 0, text[:100]  # the connection goes on
 
 
 def test_text_that_is_no_utf8_ends_the_connection(stand_in):
@@ -202,10 +201,10 @@ def test_binds_cut_off_anywhere_are_refused(stand_in, name):
 def test_huge_and_wrong_lengths_in_binds_get_a_reply_and_take_no_memory(stand_in, name):
     with before_the_bind(stand_in.port, name) as (client, bind):
         for at in range(24, len(bind) - 4):
-            for value in (0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0x10000000, 0):
+            for value in (0xFFFFFFFF, 0x7FFFFFFF, 0):
                 client.send(bind[:at] + struct.pack("<I", value) + bind[at + 4 :])
         for _ in range(24, len(bind) - 4):
-            for _ in range(5):
+            for _ in range(3):
                 assert "code" in client.receive()
 
 
@@ -215,53 +214,53 @@ def test_mutated_binds_get_a_reply(stand_in, name):
     print("seed", seed)
     numbers = random.Random(seed)
     with before_the_bind(stand_in.port, name) as (client, bind):
-        for _ in range(500):
+        for _ in range(300):
             mutated = bytearray(bind)
             for _ in range(numbers.randrange(1, 6)):
                 mutated[numbers.randrange(24, len(bind))] = numbers.randrange(256)
             assert "code" in client.ask(bytes(mutated))
 
 
-@pytest.mark.parametrize("length", [0, 1, 0x7FFFFFFF, 0xFFFFFFFF])
-def test_a_wrong_length_of_sql_is_refused(stand_in, length):
-    with raw(stand_in.port) as client:
-        assert refused(client.ask(struct.pack("<QQQHI", 1, 0, 6, 1, length) + b"SELECT 1, 2"[: 11 if length else 0]))
+def test_a_wrong_length_of_sql_is_refused(stand_in):
+    for length in (0, 1, 0x7FFFFFFF, 0xFFFFFFFF):
+        with raw(stand_in.port) as client:
+            head = struct.pack("<QQQHI", 1, 0, 6, 1, length)
+            assert refused(client.ask(head + b"SELECT 1, 2"[: 11 if length else 0])), length
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "SELECT " + "(" * 20_000 + "1" + ")" * 20_000,
-        "SELECT " + "-" * 1 + "1" + " + 1" * 20_000,
-        "SELECT " + "NOT " * 20_000 + "true",
-        "SELECT '" + "\\'" * 100_000,
-        "SELECT /*" * 50_000,
-        "SELECT " + "9" * 10_000,
-        "SELECT '" + "x" * 1_000_000 + "'",
-        "SELECT '" + "''" * 500_000 + "'",
-        "SELECT '" + "x" * 20_000_000 + "'",
-        "SELECT " + "1," * 100_000,
-        "INSERT INTO honest.t VALUES " + "(1,1)" * 50_000,
-        "SELECT 1e999",
-        "SELECT NOW() + 999999999999999999y",
-        "SELECT NOW() + 999999999999999999d",
-        "SELECT \ud7ff'\u0000'",
-        "INSERT INTO honest.t VALUES (" * 20_000,
-        "SELECT a FROM honest.t WHERE a IN (" + "1," * 50_000 + "1)",
-        "`" * 100_001,
-        "SELECT " + "a," * 50_000 + "a FROM honest.t",
-        "INSERT INTO honest.t VALUES (99999999999999999999999999, 1)",
-        "INSERT INTO honest.t VALUES (NOW + 999999999999999999d, 1)",
-    ],
-    ids=range(21),
-)
-def test_sql_made_to_hurt_is_answered_soon(stand_in, sql):
-    with raw(stand_in.port) as client:
-        started = time.monotonic()
-        client.socket.settimeout(30)
-        assert "code" in client.query(sql)
-        assert time.monotonic() - started < 20
-        assert client.query("SELECT 1")["code"] == 0
+HURTING = [
+    "SELECT " + "(" * 20_000 + "1" + ")" * 20_000,
+    "SELECT " + "-" * 1 + "1" + " + 1" * 20_000,
+    "SELECT " + "NOT " * 20_000 + "true",
+    "SELECT '" + "\\'" * 100_000,
+    "SELECT /*" * 50_000,
+    "SELECT " + "9" * 10_000,
+    "SELECT '" + "x" * 1_000_000 + "'",
+    "SELECT '" + "''" * 500_000 + "'",
+    "SELECT '" + "x" * 5_000_000 + "'",
+    "SELECT " + "1," * 100_000,
+    "INSERT INTO honest.t VALUES " + "(1,1)" * 50_000,
+    "SELECT 1e999",
+    "SELECT NOW() + 999999999999999999y",
+    "SELECT NOW() + 999999999999999999d",
+    "SELECT \ud7ff'\u0000'",
+    "INSERT INTO honest.t VALUES (" * 20_000,
+    "SELECT a FROM honest.t WHERE a IN (" + "1," * 50_000 + "1)",
+    "`" * 100_001,
+    "SELECT " + "a," * 50_000 + "a FROM honest.t",
+    "INSERT INTO honest.t VALUES (99999999999999999999999999, 1)",
+    "INSERT INTO honest.t VALUES (NOW + 999999999999999999d, 1)",
+]
+
+
+def test_sql_made_to_hurt_is_answered_soon(stand_in):
+    for sql in HURTING:
+        with raw(stand_in.port) as client:
+            started = time.monotonic()
+            client.socket.settimeout(30)
+            assert "code" in client.query(sql), sql[:100]
+            assert time.monotonic() - started < 20, sql[:100]
+            assert client.query("SELECT 1")["code"] == 0, sql[:100]
 
 
 # Sizes and numbers of connections

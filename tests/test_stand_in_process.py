@@ -13,24 +13,12 @@ import time
 
 import pytest
 from chain import Chain, Database, listens, sent, stop_producers
-from helpers import ROOT, free_port, refused, wait_until
+from helpers import ROOT, free_port, python, refused, wait_until
 from stand_in import Client, StandIn, memory_mb, raw
 
 from embedded import __main__
 
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-
-
-def embedded(*args, timeout=20):
-    """Runs python -m embedded with args to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "embedded", *map(str, args)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 @pytest.fixture
@@ -56,100 +44,75 @@ def connect(request):
 # Starting and ending
 
 
-def test_it_says_what_it_is_and_where_and_listens_on_loopback_only(stand_in, tmp_path):
+def bound_addresses(port):
+    bound = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [fields[1] for fields in bound if fields[3] == "0A" and fields[1].endswith(f":{port:04X}")]
+
+
+def test_what_it_says_where_it_listens_and_that_its_folder_is_its_own(stand_in, connect, tmp_path):
     (line,) = stand_in.process.stdout().splitlines()
     assert line.startswith("stand-in for TDengine")
     assert f"listening on ws://127.0.0.1:{stand_in.port}, data in {tmp_path / 'data'}" in line
-    assert stand_in.process.stderr() == ""
-    bound = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    listening = [fields[1] for fields in bound if fields[3] == "0A" and fields[1].endswith(f":{stand_in.port:04X}")]
-    assert listening == [f"0100007F:{stand_in.port:04X}"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_within_two_seconds_of_a_signal(stand_in, connect, number):
+    assert bound_addresses(stand_in.port) == [f"0100007F:{stand_in.port:04X}"]  # on loopback only
+    second = python("-m", "embedded", "--port", 0, "--data", tmp_path / "data")
+    assert second.returncode == 1
+    assert len(second.stderr.splitlines()) == 1
+    assert "choose another with --data" in second.stderr
+    assert "Could not set lock" in second.stderr
     client = connect(stand_in)
     assert client.sql("CREATE DATABASE d") == 0
-    stand_in.process.signal(number)
+    stand_in.process.signal(signal.SIGTERM)
     assert stand_in.process.ends_within(2) == 0
     assert stand_in.process.stderr() == ""
 
 
-def test_help_names_the_flags():
-    done = embedded("--help")
-    assert done.returncode == 0
-    for flag in ("--port", "--data", "--host", "--user", "--password-file"):
-        assert flag in done.stdout
-    assert "not TDengine" in " ".join(done.stdout.split())
-
-
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (["--port", "x"], "'x' is not a whole number from 0 to 65535"),
-        (["--port", "65536"], "is not a whole number"),
-        (["--port", "-1"], "--port"),
-        (["--dat", "x"], "unrecognized arguments"),
-        (["extra"], "unrecognized arguments"),
-    ],
-)
-def test_a_bad_flag_ends_in_one_line_and_status_2(args, words, capsys, monkeypatch):
+def ended(args, capsys, monkeypatch):
+    """Its exit status, as the system would have it, and what it has printed."""
     status, shown, said = refused(__main__, "embedded", args, capsys, monkeypatch)
-    assert (status, shown, len(said.splitlines())) == (2, "", 1), said
-    assert words in said
+    return (1, shown, f"{status}\n") if isinstance(status, str) else (status, shown, said)
 
 
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (["--data", "{file}"], "choose another with --data"),
-        (["--data", "{file}/below"], "choose another with --data"),
-        (["--data", "/proc/nope"], "choose another with --data"),
-        (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 0"),
-        (["--password-file", "{file}.none"], "cannot read --password-file"),
-    ],
-)
-def test_mistakes_end_in_one_line(tmp_path, args, words):
-    (tmp_path / "file").write_text("x")
-    done = embedded("--port", 0, *(arg.format(file=tmp_path / "file") for arg in args))
-    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
-    assert words in done.stderr
+def test_help_names_the_flags(capsys, monkeypatch):
+    status, shown, _ = ended(["--help"], capsys, monkeypatch)
+    assert status == 0
+    for flag in ("--port", "--data", "--host", "--user", "--password-file"):
+        assert flag in shown
+    assert "not TDengine" in " ".join(shown.split())
 
 
-def test_a_data_file_that_is_none_ends_in_one_line(tmp_path):
-    (tmp_path / "stand-in-3.duckdb").write_bytes(os.urandom(100_000))
-    done = embedded("--port", 0, "--data", tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert len(done.stderr.splitlines()) == 1
-    assert "choose another with --data" in done.stderr
+def test_mistakes_end_in_one_line(tmp_path, capsys, monkeypatch):
+    file, database = tmp_path / "file", tmp_path / "stand-in-3.duckdb"
+    file.write_text("x")
+    database.write_bytes(os.urandom(100_000))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for args, status, words in (
+            (["--port", "x"], 2, "'x' is not a whole number from 0 to 65535"),
+            (["--port", "65536"], 2, "is not a whole number"),
+            (["--port", "-1"], 2, "--port"),
+            (["--dat", "x"], 2, "unrecognized arguments"),
+            (["extra"], 2, "unrecognized arguments"),
+            (["--port", 0, "--data", file], 1, "choose another with --data"),
+            (["--port", 0, "--data", file / "below"], 1, "choose another with --data"),
+            (["--port", 0, "--data", "/proc/nope"], 1, "choose another with --data"),
+            (["--port", 0, "--data", database.parent], 1, "choose another with --data"),  # its file is none
+            (["--port", 0, "--host", "192.0.2.1"], 1, "cannot listen on 192.0.2.1 port 0"),
+            (["--port", port], 1, f"port {port}: choose others with --host, --port"),
+            (["--port", 0, "--password-file", tmp_path / "none"], 1, "cannot read --password-file"),
+        ):
+            found, shown, said = ended(args, capsys, monkeypatch)
+            assert (found, shown, len(said.splitlines())) == (status, "", 1), (args, said)
+            assert words in said, args
 
 
 def test_a_folder_that_cannot_be_written_ends_in_one_line(tmp_path):
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
     tmp_path.chmod(0o500)
-    done = embedded("--port", 0, "--data", tmp_path / "data")
+    done = python("-m", "embedded", "--port", 0, "--data", tmp_path / "data")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "choose another with --data" in done.stderr
-
-
-def test_a_taken_port_ends_in_one_line(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        done = embedded("--port", port, "--data", tmp_path)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert f"port {port}: choose others with --host, --port" in done.stderr
-
-
-def test_two_on_one_folder_the_second_ends_in_one_line(stand_in, connect, tmp_path):
-    done = embedded("--port", 0, "--data", tmp_path / "data")
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert "choose another with --data" in done.stderr
-    assert "Could not set lock" in done.stderr
-    assert connect(stand_in).sql("SELECT 1") == [[1]]
 
 
 def test_a_user_and_password_of_ones_own(tmp_path):
@@ -160,7 +123,10 @@ def test_a_user_and_password_of_ones_own(tmp_path):
             assert client.connect("root", "taosdata")["code"] == 0x0351
             assert client.connect("me", "taosdata")["code"] == 0x0357
             assert client.connect("me", "s3cret word")["code"] == 0
+            stand_in.process.signal(signal.SIGINT)
+            assert stand_in.process.ends_within(2) == 0
         assert "s3cret" not in stand_in.process.log()
+        assert stand_in.process.stderr() == ""
     finally:
         stand_in.stop()
 
@@ -192,7 +158,7 @@ def test_what_was_acknowledged_is_there_after_kill_9(stand_in, connect, tmp_path
     client.sql("CREATE STABLE d.m (ts TIMESTAMP, k BIGINT) TAGS (g INT)")
     client.close()
     acknowledged, next_k = set(), 0
-    for round in range(5):
+    for round in range(3):
         with (tmp_path / f"writer-{round}").open("w") as out:
             args = [sys.executable, "-c", WRITER, f"ws://localhost:{stand_in.port}", str(next_k)]
             writer = subprocess.Popen(args, stdout=out, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
@@ -310,7 +276,7 @@ def test_a_full_disk_is_told_and_it_goes_on_when_there_is_space(stand_in, writer
     assert message.startswith("[0x020D]")
     assert "stand-in" in message
     assert ("checkpoint" in message) == fatal
-    for _ in range(20):
+    for _ in range(5):
         assert writer.call("put()") != 5000
     assert writer.sql("SELECT COUNT(*) FROM d.t") == [[stored]]  # reads are answered meanwhile
     (line,) = stand_in.process.stderr().splitlines()
@@ -351,7 +317,7 @@ def test_the_producer_keeps_its_batches_while_the_disk_is_full(tmp_path):
 # What can't be said
 
 
-@pytest.mark.parametrize("redirected", ["2>/dev/full", ">/dev/full 2>&1", ">&- 2>&-", "| true"])
+@pytest.mark.parametrize("redirected", [">/dev/full 2>&1", ">&- 2>&-", "| true"])
 def test_it_works_on_when_what_it_says_cannot_be_written(tmp_path, redirected):
     port = free_port()
     stand_in = shlex.join([sys.executable, "-m", "embedded", "--port", str(port), "--data", str(tmp_path / "data")])
@@ -403,16 +369,16 @@ def test_rows_older_than_keep_are_deleted(stand_in, connect, tmp_path):
 
 
 def test_large_results_are_read(stand_in, connect, writer):
-    for _ in range(30):
+    for _ in range(10):
         assert writer.call("put(10_000)") == 10_000
     before = memory_mb(stand_in.pid)
-    assert writer.call("sum(1 for _ in c.query('SELECT * FROM d.t'))", timeout=60) == 300_000
-    assert writer.call("len({row[0] for row in c.query('SELECT CAST(ts AS BIGINT) FROM d.t')})", timeout=60) == 300_000
-    assert memory_mb(stand_in.pid) - before < 400
+    assert writer.call("sum(1 for _ in c.query('SELECT * FROM d.t'))", timeout=60) == 100_000
+    assert writer.call("len({row[0] for row in c.query('SELECT CAST(ts AS BIGINT) FROM d.t')})", timeout=60) == 100_000
+    assert memory_mb(stand_in.pid) - before < 200
     # a result that nobody reads to its end, and one whose client is gone, hold up nobody
     writer.call("half = c.query('SELECT * FROM d.t'); next(iter(half))")
     other = connect(stand_in)
     other.call("half = c.query('SELECT * FROM d.t'); next(iter(half))")
     other.close()
     assert writer.call("put(10_000)") == 10_000
-    assert writer.sql("SELECT COUNT(*) FROM d.t") == [[310_000]]
+    assert writer.sql("SELECT COUNT(*) FROM d.t") == [[110_000]]

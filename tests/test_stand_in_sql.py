@@ -1,6 +1,7 @@
 """The stand-in's SQL through the real client: types, keys, names, the shapes our scripts send, and what it refuses."""
 
 import itertools
+import re
 import threading
 import time
 
@@ -53,50 +54,50 @@ def rows(sql):
 # Types
 
 
-@pytest.mark.parametrize(
-    ("type", "literal", "value"),
-    [
-        ("INT", "2.5", 3),
-        ("INT", "-1.6", -2),
-        ("INT", "'7'", "0x0216"),
-        ("INT", "1e2", 100),
-        ("INT", "null", None),
-        ("INT", "2147483648", "0x0216"),
-        ("INT", "'7x'", "0x0216"),
-        ("TINYINT", "-128", -128),
-        ("SMALLINT UNSIGNED", "65535", 65535),
-        ("INT UNSIGNED", "-1", "0x0216"),
-        ("BIGINT", "9007199254740993", 9007199254740993),
-        ("BIGINT", "9223372036854775808", "0x0216"),
-        ("BIGINT UNSIGNED", "18446744073709551615", 2**64 - 1),
-        ("FLOAT", "0.1", 0.10000000149011612),
-        ("FLOAT", "1e39", "0x0216"),
-        ("DOUBLE", "-1.0e300", -1e300),
-        ("BOOL", "true", True),
-        ("BOOL", "FALSE", False),
-        ("NCHAR(10)", "'it''s'", "it's"),
-        ("NCHAR(10)", r"'a\nb'", "a\nb"),
-        ("NCHAR(10)", "''", ""),
-        ("NCHAR(4)", "'\U0001f600234'", "\U0001f600234"),
-        ("NCHAR(4)", "'12345'", "0x2653"),
-        ("VARCHAR(4)", "'éé'", "éé"),
-        ("VARCHAR(4)", "'ééa'", "0x2653"),
-        ("BINARY(4)", '"abcd"', "abcd"),
-        ("TIMESTAMP", f"'{OLD}.000000001'", f"{OLD}.000000001 +00:00"),
-        ("TIMESTAMP", "'2026-11-23T05:28:10Z'", f"{OLD} +00:00"),
-        ("TIMESTAMP", f"'{OLD} +00:00'", "0x0216"),
-    ],
-)
-def test_literals_are_converted_to_the_column(sql, type, literal, value):
-    for table, stamp in (("l", "NOW"), ("plain", time.time_ns())):  # a row of literals only is read in another way
-        assert sql(f"CREATE TABLE {table} (ts TIMESTAMP, x {type})") == 0
-        found = sql(f"INSERT INTO {table} VALUES ({stamp}, {literal})")
+LITERALS = [
+    ("INT", "2.5", 3),
+    ("INT", "-1.6", -2),
+    ("INT", "'7'", "0x0216"),
+    ("INT", "1e2", 100),
+    ("INT", "null", None),
+    ("INT", "2147483648", "0x0216"),
+    ("INT", "'7x'", "0x0216"),
+    ("TINYINT", "-128", -128),
+    ("SMALLINT UNSIGNED", "65535", 65535),
+    ("INT UNSIGNED", "-1", "0x0216"),
+    ("BIGINT", "9007199254740993", 9007199254740993),
+    ("BIGINT", "9223372036854775808", "0x0216"),
+    ("BIGINT UNSIGNED", "18446744073709551615", 2**64 - 1),
+    ("FLOAT", "0.1", 0.10000000149011612),
+    ("FLOAT", "1e39", "0x0216"),
+    ("DOUBLE", "-1.0e300", -1e300),
+    ("BOOL", "true", True),
+    ("BOOL", "FALSE", False),
+    ("NCHAR(10)", "'it''s'", "it's"),
+    ("NCHAR(10)", r"'a\nb'", "a\nb"),
+    ("NCHAR(10)", "''", ""),
+    ("NCHAR(4)", "'\U0001f600234'", "\U0001f600234"),
+    ("NCHAR(4)", "'12345'", "0x2653"),
+    ("VARCHAR(4)", "'éé'", "éé"),
+    ("VARCHAR(4)", "'ééa'", "0x2653"),
+    ("BINARY(4)", '"abcd"', "abcd"),
+    ("TIMESTAMP", f"'{OLD}.000000001'", f"{OLD}.000000001 +00:00"),
+    ("TIMESTAMP", "'2026-11-23T05:28:10Z'", f"{OLD} +00:00"),
+    ("TIMESTAMP", f"'{OLD} +00:00'", "0x0216"),
+]
+
+
+@pytest.mark.parametrize("is_plain", [False, True])  # a row of literals only is read in another way
+def test_literals_are_converted_to_the_column(sql, is_plain):
+    for k, (type, literal, value) in enumerate(LITERALS):
+        assert sql(f"CREATE TABLE t{k} (ts TIMESTAMP, x {type})") == 0
+        found = sql(f"INSERT INTO t{k} VALUES ({time.time_ns() if is_plain else 'NOW'}, {literal})")
         if isinstance(value, str) and value.startswith("0x"):
-            assert found.startswith(value)
-            assert sql(f"SELECT x FROM {table}") == []
+            assert found.startswith(value), (type, literal, found)
+            assert sql(f"SELECT x FROM t{k}") == [], (type, literal)
         else:
-            assert found == 1
-            assert sql(f"SELECT x FROM {table}") == [[value]]
+            assert found == 1, (type, literal, found)
+            assert sql(f"SELECT x FROM t{k}") == [[value]], (type, literal)
 
 
 def test_plain_rows_and_others_in_one_statement(sql):
@@ -247,27 +248,26 @@ def test_which_tables_there_are(rows):
     assert rows("DESCRIBE nope") == "0x2603 Table does not exist"
 
 
-@pytest.mark.parametrize(
-    ("text", "result"),
-    [
-        ("SELECT SUM(a), COUNT(a) FROM t", [[8, 3]]),
-        ("SELECT SUM(a) FROM t WHERE a > 100", []),
-        ("SELECT COUNT(*) FROM t WHERE a > 100", [[0]]),
-        ("SELECT a FROM t ORDER BY a DESC LIMIT 3", [[4], [3], [1]]),
-        ("SELECT a FROM t ORDER BY a LIMIT 2", [[None], [1]]),
-        ("SELECT b FROM t WHERE b IS NOT NULL ORDER BY b", [["b"], ["c"], ["ü"]]),
-        ("SELECT a FROM t WHERE a IS NULL OR ts > NOW + 1d", [[None]]),
-        ("SELECT a FROM t WHERE NOT (a = 1) AND a IN (1, 4) AND a BETWEEN -1 AND 4.5", [[4]]),
-        ("SELECT CASE WHEN a BETWEEN 2 AND 3 THEN a END FROM t WHERE a < 4 ORDER BY a", [[None], [3]]),
-        ("SELECT x, g, tbname FROM s1", [[1, 1, "s1"], [2, 1, "s1"]]),
-        ("SELECT x FROM st WHERE g = 2", [[10]]),
-        ("SELECT tbname FROM t LIMIT 1", [["t"]]),
-        ("SELECT a FROM t /* a comment */ LIMIT 1; nonsense", [[1]]),
-        ("SELECT 1", [[1]]),
-    ],
-)
-def test_queries(rows, text, result):
-    assert rows(text) == result
+QUERIES = [
+    ("SELECT SUM(a), COUNT(a) FROM t", [[8, 3]]),
+    ("SELECT SUM(a) FROM t WHERE a > 100", []),
+    ("SELECT COUNT(*) FROM t WHERE a > 100", [[0]]),
+    ("SELECT a FROM t ORDER BY a DESC LIMIT 3", [[4], [3], [1]]),
+    ("SELECT a FROM t ORDER BY a LIMIT 2", [[None], [1]]),
+    ("SELECT b FROM t WHERE b IS NOT NULL ORDER BY b", [["b"], ["c"], ["ü"]]),
+    ("SELECT a FROM t WHERE a IS NULL OR ts > NOW + 1d", [[None]]),
+    ("SELECT a FROM t WHERE NOT (a = 1) AND a IN (1, 4) AND a BETWEEN -1 AND 4.5", [[4]]),
+    ("SELECT CASE WHEN a BETWEEN 2 AND 3 THEN a END FROM t WHERE a < 4 ORDER BY a", [[None], [3]]),
+    ("SELECT x, g, tbname FROM s1", [[1, 1, "s1"], [2, 1, "s1"]]),
+    ("SELECT x FROM st WHERE g = 2", [[10]]),
+    ("SELECT tbname FROM t LIMIT 1", [["t"]]),
+    ("SELECT a FROM t /* a comment */ LIMIT 1; nonsense", [[1]]),
+    ("SELECT 1", [[1]]),
+]
+
+
+def test_queries(rows):
+    assert [(text, found) for text, result in QUERIES if (found := rows(text)) != result] == []
 
 
 def test_it_names_itself_a_stand_in_and_tells_the_time(sql):
@@ -311,13 +311,13 @@ def test_quoted_names_are_kept_and_others_folded(sql):
     assert sql("SELECT a FROM `a;b'c\"d<b>`") == []
 
 
-@pytest.mark.parametrize("name", ["machines", "composite", "timestamp", "table", "interval", "precision", "tags"])
-def test_reserved_words_need_back_quotes(sql, name):
-    assert sql(f"CREATE TABLE w (ts TIMESTAMP, {name} INT)").startswith(f'0x2600 syntax error near "{name} int)"')
-    assert sql(f"CREATE TABLE {name} (ts TIMESTAMP, a INT)").startswith("0x2600")
-    assert sql(f"CREATE TABLE `{name}` (ts TIMESTAMP, `{name}` INT)") == 0
-    assert sql(f"SELECT `{name}` FROM `{name}`") == []
-    assert sql(f"SELECT {name} FROM `{name}`").startswith("0x2600")
+def test_reserved_words_need_back_quotes(sql):
+    for name in "machines composite timestamp table interval precision tags".split():
+        assert sql(f"CREATE TABLE w (ts TIMESTAMP, {name} INT)").startswith(f'0x2600 syntax error near "{name} int)"')
+        assert sql(f"CREATE TABLE {name} (ts TIMESTAMP, a INT)").startswith("0x2600"), name
+        assert sql(f"CREATE TABLE `{name}` (ts TIMESTAMP, `{name}` INT)") == 0, name
+        assert sql(f"SELECT `{name}` FROM `{name}`") == [], name
+        assert sql(f"SELECT {name} FROM `{name}`").startswith("0x2600"), name
 
 
 def test_words_that_need_none(sql):
@@ -329,89 +329,87 @@ def test_words_that_need_none(sql):
 # What it refuses
 
 
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        ("SELECT a, COUNT(*) FROM t", "0x2600"),
-        ("SELECT SUM(b) FROM t", "0x2802"),
-        ("SELECT SUM(ts) FROM t", "0x2802"),
-        ("SELECT CAST(d AS BIGINT) FROM e", "0x2802"),
-        ("SELECT CAST(f AS BIGINT) FROM e", "0x2802"),
-        ("SELECT * FROM read_csv('/etc/passwd')", "0x2603"),
-        ("SELECT a FROM t WHERE", "0x2601"),
-        ("SELECT", "0x2601"),
-        ("-- nothing", "0x2601"),
-        ("SELEC 1", "0x2600"),
-        ("SELECT nope FROM t", "0x2602"),
-        ("SELECT g FROM t", "0x2602"),
-        ("SELECT a FROM nope.t", "0x0388"),
-        ("SELECT a FROM t WHERE ts > 'nonsense'", "0x2600"),
-        ("INSERT INTO t VALUES (?, ?, ?, ?)", "0x0216"),
-        ("INSERT INTO t (a) VALUES (1)", "0x0200"),
-        ("INSERT INTO st VALUES (NOW, 1)", "0x0216"),
-        ("INSERT INTO n USING st TAGS (1) VALUES (NOW, 1)", "0x260D"),
-        ("INSERT INTO n USING st TAGS (1, '123456789') VALUES (NOW, 1)", "0x2653"),
-        ("CREATE TABLE t (ts TIMESTAMP, a INT)", "0x0603"),
-        ("CREATE TABLE n (ts TIMESTAMP, a INT, A INT)", "0x263C"),
-        ("CREATE TABLE n (ts TIMESTAMP)", "0x263F"),
-        ("CREATE TABLE n (a INT, ts TIMESTAMP)", "0x2641"),
-        ("CREATE DATABASE x PRECISION 'xx'", "0x2600"),
-        ("DROP TABLE nope", "0x2603"),
-        ("DROP STABLE t", "0x0362"),
-        ("DROP DATABASE nope", "0x0388"),
-        ("USE nope", "0x0388"),
-    ],
-)
-def test_mistakes_get_tdengine_s_code(rows, text, code):
+MISTAKES = [
+    ("SELECT a, COUNT(*) FROM t", "0x2600"),
+    ("SELECT SUM(b) FROM t", "0x2802"),
+    ("SELECT SUM(ts) FROM t", "0x2802"),
+    ("SELECT CAST(d AS BIGINT) FROM e", "0x2802"),
+    ("SELECT CAST(f AS BIGINT) FROM e", "0x2802"),
+    ("SELECT * FROM read_csv('/etc/passwd')", "0x2603"),
+    ("SELECT a FROM t WHERE", "0x2601"),
+    ("SELECT", "0x2601"),
+    ("-- nothing", "0x2601"),
+    ("SELEC 1", "0x2600"),
+    ("SELECT nope FROM t", "0x2602"),
+    ("SELECT g FROM t", "0x2602"),
+    ("SELECT a FROM nope.t", "0x0388"),
+    ("SELECT a FROM t WHERE ts > 'nonsense'", "0x2600"),
+    ("INSERT INTO t VALUES (?, ?, ?, ?)", "0x0216"),
+    ("INSERT INTO t (a) VALUES (1)", "0x0200"),
+    ("INSERT INTO st VALUES (NOW, 1)", "0x0216"),
+    ("INSERT INTO n USING st TAGS (1) VALUES (NOW, 1)", "0x260D"),
+    ("INSERT INTO n USING st TAGS (1, '123456789') VALUES (NOW, 1)", "0x2653"),
+    ("CREATE TABLE t (ts TIMESTAMP, a INT)", "0x0603"),
+    ("CREATE TABLE n (ts TIMESTAMP, a INT, A INT)", "0x263C"),
+    ("CREATE TABLE n (ts TIMESTAMP)", "0x263F"),
+    ("CREATE TABLE n (a INT, ts TIMESTAMP)", "0x2641"),
+    ("CREATE DATABASE x PRECISION 'xx'", "0x2600"),
+    ("DROP TABLE nope", "0x2603"),
+    ("DROP STABLE t", "0x0362"),
+    ("DROP DATABASE nope", "0x0388"),
+    ("USE nope", "0x0388"),
+]
+
+
+def test_mistakes_get_tdengine_s_code(rows):
     rows("CREATE TABLE e (ts TIMESTAMP, d DECIMAL(5, 2), f FLOAT)")
-    assert rows(text).startswith(code)
+    found = [(text, code, str(rows(text))) for text, code in MISTAKES]
+    assert [each for each in found if not each[2].startswith(each[1])] == []
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "SELECT a FROM t UNION SELECT a FROM t",
-        "SELECT a FROM (SELECT a FROM t)",
-        "SELECT a FROM t JOIN t x ON t.ts = x.ts",
-        "SELECT a FROM t, s1",
-        "SELECT a b FROM t",
-        "SELECT a + 1 FROM t",
-        "SELECT a FROM t WHERE a * 2 > 1",
-        "SELECT a FROM t WHERE a - 1 > 1",
-        "SELECT a, read_text('/etc/passwd') FROM t",
-        "SELECT LAST_ROW(*) FROM t",
-        "SELECT DISTINCT a FROM t",
-        "SELECT COUNT(*) FROM t INTERVAL(1n)",
-        "SELECT COUNT(*) FROM t INTERVAL(1w)",
-        "SELECT COUNT(*) FROM t INTERVAL(1s) SLIDING(500a)",
-        "SELECT COUNT(*) FROM t PARTITION BY a",
-        "SELECT a, COUNT(*) FROM t GROUP BY a",
-        "SELECT MAX(a) FROM t",
-        "SELECT a FROM t LIMIT 1 OFFSET 1",
-        "SELECT COUNT(*) FROM t INTERVAL(1s) LIMIT 1",
-        "SELECT CAST(a AS DOUBLE) FROM t",
-        "CREATE TABLE n USING st TAGS (1, 'x')",
-        "SHOW TABLES",
-        "SELECT a FROM t WHERE b LIKE 'x'",
-        "SELECT a FROM t WHERE a = 'x'::BLOB",
-        "SELECT a FROM t LIMIT -1",
-        "SELECT * FROM information_schema.ins_users",
-        "ALTER DATABASE x KEEP 10",
-        "CREATE USER u PASS 'p'",
-        "SHOW CREATE TABLE t",
-        "DROP TABLE t, s1",
-        "CREATE TABLE j (ts TIMESTAMP, a VARCHAR)",
-        "CREATE TABLE j (ts TIMESTAMP, a GEOMETRY(10))",
-        "CREATE DATABASE j COMP 2",
-        "INSERT INTO t FILE 'x.csv'",
-        "PRAGMA database_list",
-        "ATTACH 'x.db'",
-    ],
-)
-def test_sql_outside_the_part_is_refused_by_name(rows, text):
-    found = rows(text)
-    assert found.startswith(("0x2600 syntax error", "0x0216 syntax error"))
-    assert "stand-in" in found
+OUTSIDE = [
+    "SELECT a FROM t UNION SELECT a FROM t",
+    "SELECT a FROM (SELECT a FROM t)",
+    "SELECT a FROM t JOIN t x ON t.ts = x.ts",
+    "SELECT a FROM t, s1",
+    "SELECT a b FROM t",
+    "SELECT a + 1 FROM t",
+    "SELECT a FROM t WHERE a * 2 > 1",
+    "SELECT a FROM t WHERE a - 1 > 1",
+    "SELECT a, read_text('/etc/passwd') FROM t",
+    "SELECT LAST_ROW(*) FROM t",
+    "SELECT DISTINCT a FROM t",
+    "SELECT COUNT(*) FROM t INTERVAL(1n)",
+    "SELECT COUNT(*) FROM t INTERVAL(1w)",
+    "SELECT COUNT(*) FROM t INTERVAL(1s) SLIDING(500a)",
+    "SELECT COUNT(*) FROM t PARTITION BY a",
+    "SELECT a, COUNT(*) FROM t GROUP BY a",
+    "SELECT MAX(a) FROM t",
+    "SELECT a FROM t LIMIT 1 OFFSET 1",
+    "SELECT COUNT(*) FROM t INTERVAL(1s) LIMIT 1",
+    "SELECT CAST(a AS DOUBLE) FROM t",
+    "CREATE TABLE n USING st TAGS (1, 'x')",
+    "SHOW TABLES",
+    "SELECT a FROM t WHERE b LIKE 'x'",
+    "SELECT a FROM t WHERE a = 'x'::BLOB",
+    "SELECT a FROM t LIMIT -1",
+    "SELECT * FROM information_schema.ins_users",
+    "ALTER DATABASE x KEEP 10",
+    "CREATE USER u PASS 'p'",
+    "SHOW CREATE TABLE t",
+    "DROP TABLE t, s1",
+    "CREATE TABLE j (ts TIMESTAMP, a VARCHAR)",
+    "CREATE TABLE j (ts TIMESTAMP, a GEOMETRY(10))",
+    "CREATE DATABASE j COMP 2",
+    "INSERT INTO t FILE 'x.csv'",
+    "PRAGMA database_list",
+    "ATTACH 'x.db'",
+]
+
+
+def test_sql_outside_the_part_is_refused_by_name(rows):
+    refused = re.compile("0x(2600|0216) syntax error.*stand-in", re.DOTALL)
+    assert [(text, found) for text in OUTSIDE if not refused.match(found := str(rows(text)))] == []
 
 
 def test_databases_and_tables_made_and_dropped(sql):

@@ -113,27 +113,27 @@ def test_a_statement_of_the_old_kind_is_refused_in_words(call):
     assert "stand-in" in call("getattr(c, 'statement')()")
 
 
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("INSERT INTO t VALUES (?, ?)", "0x0216 Syntax error in SQL"),
-        ("INSERT INTO t VALUES (?, ?, ?, ?)", "0x263F Illegal number of columns"),
-        ("INSERT INTO nope VALUES (?, ?)", "0x022B Table does not exist"),
-        ("INSERT INTO nope.t VALUES (?, ?)", "0x0388 Database not exist"),
-        ("INSERT INTO t VALUES (?, ?", "0x0216"),
-        ("INSERT INTO ? USING st TAGS (1, 'x') VALUES (?, ?)", "0x0216 syntax error"),
-        ("INSERT INTO t VALUES (?, 1, ?)", "0x0216 syntax error"),
-        ("INSERT INTO t (ts, nope) VALUES (?, ?)", "0x2602"),
-        ("INSERT INTO st VALUES (?, ?)", "0x0216"),
-        ("SELECT a FROM t WHERE ts > ?", "0x0216"),
-        ("CREATE TABLE u (ts TIMESTAMP, a INT)", "0x0216"),
-        ("nonsense", "0x0216"),
-        ("", "0x"),
-    ],
-)
-def test_what_cannot_be_prepared(call, text, error):
-    assert prepare(call, text).startswith(error)
-    assert call.sql("SELECT COUNT(*) FROM t") == [[0]]  # the connection goes on
+UNPREPARED = [
+    ("INSERT INTO t VALUES (?, ?)", "0x0216 Syntax error in SQL"),
+    ("INSERT INTO t VALUES (?, ?, ?, ?)", "0x263F Illegal number of columns"),
+    ("INSERT INTO nope VALUES (?, ?)", "0x022B Table does not exist"),
+    ("INSERT INTO nope.t VALUES (?, ?)", "0x0388 Database not exist"),
+    ("INSERT INTO t VALUES (?, ?", "0x0216"),
+    ("INSERT INTO ? USING st TAGS (1, 'x') VALUES (?, ?)", "0x0216 syntax error"),
+    ("INSERT INTO t VALUES (?, 1, ?)", "0x0216 syntax error"),
+    ("INSERT INTO t (ts, nope) VALUES (?, ?)", "0x2602"),
+    ("INSERT INTO st VALUES (?, ?)", "0x0216"),
+    ("SELECT a FROM t WHERE ts > ?", "0x0216"),
+    ("CREATE TABLE u (ts TIMESTAMP, a INT)", "0x0216"),
+    ("nonsense", "0x0216"),
+    ("", "0x"),
+]
+
+
+def test_what_cannot_be_prepared(call):
+    for text, error in UNPREPARED:
+        assert prepare(call, text).startswith(error), text
+        assert call.sql("SELECT COUNT(*) FROM t") == [[0]], text  # the connection goes on
 
 
 def test_columns_of_a_wrong_type_are_refused(call):
@@ -295,20 +295,20 @@ def connect(call, port, source):
     return call(f"x = taosws.connect({source.format(port=port)})")
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "'ws://root:taosdata@localhost:{port}'",
-        "'ws://127.0.0.1:{port}'",
-        "'taosws://root:taosdata@localhost:{port}'",
-        "'http://root:taosdata@localhost:{port}'",
-        "host='localhost', port={port}",
-        "host='localhost', port={port}, user='root', password='taosdata'",
-    ],
-)
-def test_ways_to_connect(call, stand_in, source):
-    assert connect(call, stand_in.port, source) is None
-    assert call("list(x.query('SELECT 1'))") == [[1]]
+WAYS = [
+    "'ws://root:taosdata@localhost:{port}'",
+    "'ws://127.0.0.1:{port}'",
+    "'taosws://root:taosdata@localhost:{port}'",
+    "'http://root:taosdata@localhost:{port}'",
+    "host='localhost', port={port}",
+    "host='localhost', port={port}, user='root', password='taosdata'",
+]
+
+
+def test_ways_to_connect(call, stand_in):
+    for source in WAYS:
+        assert connect(call, stand_in.port, source) is None, source
+        assert call("list(x.query('SELECT 1'))") == [[1]], source
 
 
 def test_a_database_in_the_dsn_is_the_current_one_also_for_cursors(call, stand_in):
@@ -337,13 +337,13 @@ def test_a_cursor_is_a_connection_of_its_own(call, stand_in):
     assert call("list(x.query('SELECT a FROM t'))") == [[5]]
 
 
-@pytest.mark.parametrize(
-    ("source", "code"),
-    [
-        ("'ws://root:wrong@localhost:{port}'", "0x0357"),
-        ("'ws://nobody:taosdata@localhost:{port}'", "0x0351"),
-        ("'ws://root:taosdata@localhost:{port}/nope'", "0x0388"),
-    ],
-)
-def test_refused_connections(call, stand_in, source, code):
-    assert connect(call, stand_in.port, source).startswith(code)
+REFUSED = [
+    ("'ws://root:wrong@localhost:{port}'", "0x0357"),
+    ("'ws://nobody:taosdata@localhost:{port}'", "0x0351"),
+    ("'ws://root:taosdata@localhost:{port}/nope'", "0x0388"),
+]
+
+
+def test_refused_connections(call, stand_in):
+    for source, code in REFUSED:
+        assert connect(call, stand_in.port, source).startswith(code), source

@@ -1,6 +1,7 @@
 """The stand-in's data subscription: against recordings of TDengine, and waiting, groups and restarts beside them."""
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import urllib.parse
 
 import pytest
 from chain import Database
-from helpers import ROOT, python
+from helpers import ROOT, python, wait_until
 from stand_in import decode_block
 
 from embedded import blocks, protocol
@@ -54,12 +55,31 @@ def send(numbers):
 """
 
 
-@pytest.fixture
-def stand_in(tmp_path, monkeypatch):
-    monkeypatch.delenv("TDENGINE_DSN", raising=False)
-    database = Database(tmp_path)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TDENGINE_DSN", raising=False)
+        database = Database(tmp_path_factory.mktemp("stand_in"))
     yield database
     database.close()
+
+
+@pytest.fixture
+def stand_in(shared):
+    """A stand-in without databases and topics."""
+    yield shared
+    wait_until(lambda: is_empty(shared), 20, "topics to be free again")
+
+
+def is_empty(stand_in):
+    """Drops topics and databases; False while a topic has a consumer still."""
+    with contextlib.suppress(AssertionError):
+        for (name,) in stand_in.query("SHOW TOPICS"):
+            stand_in.query(f"DROP TOPIC `{name}`")
+        for (name,) in stand_in.query("SELECT name FROM information_schema.ins_databases"):
+            if not name.endswith("_schema"):
+                stand_in.query(f"DROP DATABASE `{name}`")
+        return True
 
 
 def run(stand_in, source, timeout=30):
@@ -70,16 +90,12 @@ def run(stand_in, source, timeout=30):
 
 
 def make_topic(stand_in, *rows, select="SELECT * FROM d.t"):
-    """Database d, table t (ts, a), topic t, and these values of a inserted after that."""
-    source = f"""
-        connection.execute("CREATE DATABASE d")
-        connection.execute("CREATE TABLE d.t (ts TIMESTAMP, a INT)")
-        connection.execute({"CREATE TOPIC t AS " + select!r})
-        for number in {list(rows)}:
-            insert(number)
-        print(1)
-    """
-    run(stand_in, source)
+    """Database d, table t (ts, a), topic t, and these values of a inserted after that, each with a time of its own."""
+    stand_in.query("CREATE DATABASE d")
+    stand_in.query("CREATE TABLE d.t (ts TIMESTAMP, a INT)")
+    stand_in.query(f"CREATE TOPIC t AS {select}")
+    for number in rows:
+        stand_in.query(f"INSERT INTO d.t VALUES ({1795411690000 + number}, {number})")
 
 
 # The recordings

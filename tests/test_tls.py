@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 import trustme
 from chain import Chain, assert_each_row_shown_once, sent
-from helpers import wait_until
+from helpers import free_port, health, wait_until
 
 TOKEN = "7d1f0token0of0the0cloud"
 
@@ -31,14 +31,6 @@ def chain(database, tmp_path, authority):
     with database.proxy(authority[1]) as proxy, Chain(database, tmp_path, database.through(proxy)) as chain:
         chain.proxy = proxy
         yield chain
-
-
-def test_rows_go_through_tls_with_the_ca_that_the_dsn_names(chain, authority):
-    chain.dsn += f"?tls_ca={authority[0] / 'ca.pem'}"
-    chain.server()
-    viewer, producer = chain.viewer(), chain.producer("--batches", 8)
-    assert producer.wait(60) == 0, producer.log()
-    assert_each_row_shown_once(chain, viewer, sent(producer))
 
 
 def test_rows_go_through_tls_with_the_ca_that_the_system_trusts(chain, authority, monkeypatch):
@@ -70,11 +62,12 @@ def test_the_certificate_is_left_unlooked_at_only_when_the_dsn_says_so(chain):
     assert producer.wait(30) == 0, producer.log()
 
 
-def test_a_token_reaches_the_database_and_no_log(chain, authority):
+def test_rows_go_through_tls_with_the_ca_that_the_dsn_names_and_its_token_into_no_log(chain, authority):
     chain.dsn += f"?tls_ca={authority[0] / 'ca.pem'}&token={TOKEN}"
-    server, producer = chain.server("--log-level", "debug"), chain.producer("--batches", 2)
-    assert producer.wait(30) == 0, producer.log()
-    wait_until(lambda: chain.table()["rows"] == sent(producer), 20, server.log)
+    server = chain.server("--log-level", "debug")
+    viewer, producer = chain.viewer(), chain.producer("--batches", 8)
+    assert producer.wait(60) == 0, producer.log()
+    assert_each_row_shown_once(chain, viewer, sent(producer))
     assert all(f"token={TOKEN}" in line for line in chain.proxy.first_lines), chain.proxy.first_lines
     chain.proxy.refuse()
     wait_until(lambda: chain.table()["error"], 20, server.log)
@@ -116,13 +109,12 @@ def test_the_server_itself_behind_tls_and_a_prefix(plain, authority, monkeypatch
         urllib.request.urlopen(f"http://127.0.0.1:{plain.port}/demo/", timeout=5)
 
 
-@pytest.mark.parametrize(("level", "told"), [("info", True), ("error", False)])
-def test_the_log_level_says_how_much_is_told(plain, level, told):
-    dsn = "ws://root:taosdata@127.0.0.1:1"  # where nothing listens
-    server = plain.run("server", "perspective_server.py", "--port", "0", "--log-level", level, dsn=dsn)
-    if told:
-        wait_until(lambda: "page at" in server.stderr() and "does not answer" in server.stderr(), 20, server.log)
-    else:
-        assert plain.producer("--interval", "50", "--batches", "20").wait(30) == 0  # time enough to tell
-        assert server.alive()
-        assert server.stderr() == ""
+def test_the_log_level_says_how_much_is_told(plain):
+    dsn, plain.port = "ws://root:taosdata@127.0.0.1:1", free_port()  # where nothing listens
+    args = ["server", "perspective_server.py", "--log-level"]
+    quiet = plain.run(*args, "error", "--port", plain.port, dsn=dsn)
+    server = plain.run(*args, "info", "--port", 0, dsn=dsn)
+    wait_until(lambda: "page at" in server.stderr() and "does not answer" in server.stderr(), 20, server.log)
+    wait_until(lambda: health(plain.port) and plain.table()["error"], 20, quiet.log)
+    assert quiet.alive()
+    assert quiet.stderr() == ""

@@ -22,7 +22,7 @@ from bridge import perspective_pb2 as pb
 from bridge import viewer as one_viewer
 from bridge.origins import Origins
 
-AMOUNT = float(os.environ.get("GENERATED", 0.02))  # 1: 20,000 expressions and requests, a minute of views
+AMOUNT = float(os.environ.get("GENERATED", 0.01))  # 1: 20,000 expressions and requests, a minute of views
 SCENE_S = 60 + 600 * AMOUNT
 AHEAD = 4  # reads that one asks for before the first is answered: more would fill what may wait for a slow viewer
 SLOW_S = float(os.environ.get("SLOW_S", 5))  # an honest viewer's read, on a machine that does other things, too
@@ -31,7 +31,7 @@ SLOW_S = float(os.environ.get("SLOW_S", 5))  # an honest viewer's read, on a mac
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A table of 20,000 rows, to which rows come four times a second."""
-    flags = ["--limit", 20_000, "--full", 20_000]
+    flags = ["--limit", 20_000, "--full", 20_000, "--rows", 50]
     with engine_site(tmp_path_factory.mktemp("site"), *flags) as site:
         yield site
         assert "Traceback" not in site.log()
@@ -41,6 +41,14 @@ def site(tmp_path_factory):
 def still(tmp_path_factory):
     """A table of 3,000 rows, to which rows come only when a test adds them."""
     with engine_site(tmp_path_factory.mktemp("still"), "--rows", 0, "--full", 3000, "--limit", 20_000) as site:
+        yield site
+        assert "Traceback" not in site.log()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A table of 500 rows, which holds 1000; rows come only when a test adds them."""
+    with engine_site(tmp_path_factory.mktemp("small"), "--rows", 0, "--full", 500) as site:
         yield site
         assert "Traceback" not in site.log()
 
@@ -62,55 +70,56 @@ def beside_an_honest_viewer(site, scene):
 LARGE_VIEWS = [
     {"group_by": ["timestamp"], "split_by": ["close"]},
     {"group_by": ["ticker"], "split_by": ["close", "client"]},
-    {"split_by": ["timestamp"]},
     {"split_by": ["ticker"]},
     {"group_by": ["open", "ticker"]},
-    {"group_by": ["timestamp", "open", "close"]},
     {"group_by": ["ticker"], "split_by": ["e"], "expressions": {"e": '"open" * 3'}},
 ]
 
 
-@pytest.mark.parametrize("config", LARGE_VIEWS, ids=str)
-def test_a_view_that_is_too_large_is_refused_in_words_and_the_viewer_goes_on(site, config):
+def test_a_view_that_is_too_large_is_refused_in_words_and_the_viewer_goes_on(site):
     async def scene(_):
         async with bare(site.port) as greedy:
-            started = time.monotonic()
-            error = await greedy.make_view("large", **config)
-            assert "fewer values" in error
-            assert time.monotonic() - started < ANSWER_S / 2
+            for config in LARGE_VIEWS:
+                started = time.monotonic()
+                error = await greedy.make_view("large", **config)
+                assert "fewer values" in error, config
+                assert in_time(time.monotonic() - started, ANSWER_S / 2), config
             assert await greedy.make_view("small", group_by=["ticker"]) == ""
 
     beside_an_honest_viewer(site, scene)
 
 
-@pytest.mark.parametrize("kind", requests.READS)
-def test_a_whole_plain_table_can_be_exported_and_a_larger_view_not(site, kind):
+def test_a_whole_plain_table_can_be_exported_and_a_larger_view_not(site):
     async def scene(_):
         async with bare(site.port) as viewer:
             assert await viewer.make_view("plain") == ""
-            assert (await viewer.request(kind, "plain")).WhichOneof("kind") == kind
             assert await viewer.make_view("wide", expressions={f"e{k}": str(k) for k in range(12)}) == ""
-            assert "too much to be read at once" in await viewer.error(kind, "wide")
-            if kind != "view_to_ndjson_string":  # which is always whole
-                part = requests.READS[kind](viewport=pb.ViewPort(start_row=0, end_row=50, start_col=0, end_col=50))
-                assert await viewer.error(kind, "wide", part) == ""
+            for kind, content in requests.READS.items():
+                assert (await viewer.request(kind, "plain")).WhichOneof("kind") == kind
+                assert "too much to be read at once" in await viewer.error(kind, "wide"), kind
+                if kind != "view_to_ndjson_string":  # which is always whole
+                    part = content(viewport=pb.ViewPort(start_row=0, end_row=50, start_col=0, end_col=50))
+                    assert await viewer.error(kind, "wide", part) == "", kind
 
     beside_an_honest_viewer(site, scene)
 
 
-def test_a_view_that_grows_beyond_the_bound_is_deleted_and_its_next_read_says_so(tmp_path):
-    with engine_site(tmp_path, "--rows", 0, "--full", 50, "--limit", 20_000) as site:
+def test_a_view_that_grows_beyond_the_bound_is_deleted_and_its_next_read_says_so(still):
+    config = pb.ViewConfig(group_by=["client"], split_by=["open"])
+    config.columns.columns.columns.extend(["open", "high", "low", "close", "volume", "client"])
+    config.filter.add(column="ticker", op="==", value=[pb.Scalar(string="AAPL.N")])
+    make = pb.MakeView(view_id="growing", config=config)
 
-        async def scene():
-            async with bare(site.port) as viewer:
-                assert await viewer.make_view("growing", group_by=["ticker"], split_by=["open"]) == ""
-                assert await viewer.error("view_to_csv", "growing") == ""
-                await asyncio.to_thread(site.engine, "add=1000")
-                assert "more than 2,000" in await viewer.error("view_to_csv", "growing")
-                assert (await viewer.request("view_delete", "growing")).WhichOneof("kind") == "view_delete"
-                assert await viewer.make_view("growing", group_by=["ticker"]) == ""
+    async def scene():
+        async with bare(still.port) as viewer:
+            assert await viewer.error("table_make_view", TABLE, make) == ""
+            assert await viewer.error("view_to_csv", "growing") == ""
+            await asyncio.to_thread(still.engine, "add=2000")
+            assert "more than 2,000" in await viewer.error("view_to_csv", "growing")
+            assert (await viewer.request("view_delete", "growing")).WhichOneof("kind") == "view_delete"
+            assert await viewer.make_view("growing", group_by=["ticker"]) == ""
 
-        asyncio.run(asyncio.wait_for(scene(), SCENE_S))
+    asyncio.run(asyncio.wait_for(scene(), SCENE_S))
 
 
 def test_parts_beyond_a_view_are_cut_at_its_edge(still):
@@ -156,9 +165,9 @@ def test_one_who_asks_all_the_time_waits_and_the_others_do_not(site):
             for each in [one, *others]:
                 assert await each.make_view("plain") == ""
             for _ in range(3):  # what a busy machine takes for all else hides the wait
-                by_one = await reads_at_once([one], 40)
-                by_many = await reads_at_once(others, 4)
-                print(f"forty reads: {by_one:.2f} s for one viewer, {by_many:.2f} s for ten")
+                by_one = await reads_at_once([one], 20)
+                by_many = await reads_at_once(others, 2)
+                print(f"twenty reads: {by_one:.2f} s for one viewer, {by_many:.2f} s for ten")
                 if by_one > 1.3 * by_many:  # who has to wait for the engine's time
                     break
             else:
@@ -241,26 +250,6 @@ def test_what_a_user_types_is_answered_beside_what_was_typed_before(still):
     asyncio.run(asyncio.wait_for(scene(), SCENE_S))
 
 
-def test_a_table_that_comes_is_announced_and_one_that_is_hosted_anew_disconnects_its_viewers(tmp_path):
-    with engine_site(tmp_path, "--rows", 0) as site:
-
-        async def scene():
-            async with bare(site.port) as watching, bare(site.port) as looking:
-                await watching.send(encode((1, 7), (4, encode((1, 1)))))
-                assert await watching.error("get_features") == ""  # so the first has come, too
-                assert await looking.make_view("view", group_by=["ticker"]) == ""
-                await asyncio.to_thread(site.engine, "host")
-                assert (await watching.answer()).msg_id == 7
-                assert await asyncio.to_thread(site.engine, "anew") == 200
-                assert await looking.closed() == 1012
-                assert await watching.error("get_features") == ""
-            async with viewer(site.port) as table:
-                assert await table.schema() == {"b": "string"}
-                assert await (await table.view()).to_columns() == {"b": ["text"]}
-
-        asyncio.run(asyncio.wait_for(scene(), SCENE_S))
-
-
 # The same as alone
 
 
@@ -283,7 +272,7 @@ def random_config(chance):
     return config
 
 
-def test_shared_views_show_what_each_viewer_would_see_alone_also_after_new_rows(tmp_path):
+def test_shared_views_show_what_each_viewer_would_see_alone_also_after_new_rows(small):
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -299,12 +288,12 @@ def test_shared_views_show_what_each_viewer_would_see_alone_also_after_new_rows(
                 assert await view.to_columns(start_row=2, end_row=9) == alone[k].to_columns(start_row=2, end_row=9)
                 assert await view.dimensions() == alone[k].dimensions()
 
-    async def scene(site):
-        async with viewer(site.port) as one, viewer(site.port) as other:
+    async def scene():
+        async with viewer(small.port) as one, viewer(small.port) as other:
             shared = [[await table.view(**config) for table in (one, other)] for config in configs]
             await compare(shared)
             for serial in (-1, -2, -3):  # the last rows push out the first
-                await asyncio.to_thread(site.engine, "add=300")
+                await asyncio.to_thread(small.engine, "add=300")
                 local.update(make_rows(300, serial))
                 await compare(shared)
             for k, config in enumerate(configs):  # from now on one of each pair is of its viewer alone
@@ -315,8 +304,7 @@ def test_shared_views_show_what_each_viewer_would_see_alone_also_after_new_rows(
                     shared[k].pop(0)
             await compare(shared)
 
-    with engine_site(tmp_path, "--rows", 0, "--full", 500) as site:
-        asyncio.run(asyncio.wait_for(scene(site), SCENE_S))
+    asyncio.run(asyncio.wait_for(scene(), SCENE_S))
 
 
 # Who may connect
@@ -325,43 +313,47 @@ def test_shared_views_show_what_each_viewer_would_see_alone_also_after_new_rows(
 ORIGINS = Origins("0.0.0.0", ["https://demo.example", "http://demo.example:9000/"], True, ["proxied.example"])
 
 
-@pytest.mark.parametrize(
-    "host", ["localhost:8080", "127.0.0.1", "[::1]:8080", "192.0.2.7:80", "PROXIED.example", "demo.example"]
-)
-def test_names_of_ours_and_addresses_are_known(host):
-    assert ORIGINS.knows_host(host)
+def test_names_of_ours_and_addresses_are_known_and_others_not():
+    for host in "localhost:8080 127.0.0.1 [::1]:8080 192.0.2.7:80 PROXIED.example demo.example".split():
+        assert ORIGINS.knows_host(host), host
+    for host in "evil.example evil.example:8080 localhost.evil.example 127.0.0.1.evil.example [::1 localhost:x".split():
+        assert not ORIGINS.knows_host(host), host
+    assert not ORIGINS.knows_host("")
+    assert not ORIGINS.knows_host("a b")
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "evil.example",
-        "evil.example:8080",
-        "",
-        "localhost.evil.example",
-        "a b",
-        "127.0.0.1.evil.example",
-        "[::1",
-        "localhost:x",
-    ],
-)
-def test_other_names_are_not_known(host):
-    assert not ORIGINS.knows_host(host)
+def test_refusals_of_a_host_are_one_line_a_minute_and_all_of_them_are_counted(small):
+    async def scene():
+        for _ in range(20):
+            async with bare(small.port) as attacker:
+                await attacker.send(encode((1, 1), (2, b"\xff\xfe"), (8, b"")))
+                assert await attacker.closed() == 1008
+
+    asyncio.run(asyncio.wait_for(scene(), SCENE_S))
+    assert small.health()["refused"] == {"request": 20}
+    assert small.log().count("refused: ") == 1
+    assert "protobuf" not in small.log()
 
 
-def test_refusals_of_a_host_are_one_line_a_minute_and_all_of_them_are_counted(tmp_path):
-    with engine_site(tmp_path) as site:
+# The last one with that table
 
-        async def scene():
-            for _ in range(20):
-                async with bare(site.port) as attacker:
-                    await attacker.send(encode((1, 1), (2, b"\xff\xfe"), (8, b"")))
-                    assert await attacker.closed() == 1008
 
-        asyncio.run(asyncio.wait_for(scene(), SCENE_S))
-        assert site.health()["refused"] == {"request": 20}
-        assert site.log().count("refused: ") == 1
-        assert "protobuf" not in site.log()
+def test_a_table_that_comes_is_announced_and_one_that_is_hosted_anew_disconnects_its_viewers(small):
+    async def scene():
+        async with bare(small.port) as watching, bare(small.port) as looking:
+            await watching.send(encode((1, 7), (4, encode((1, 1)))))
+            assert await watching.error("get_features") == ""  # so the first has come, too
+            assert await looking.make_view("view", group_by=["ticker"]) == ""
+            await asyncio.to_thread(small.engine, "host")
+            assert (await watching.answer()).msg_id == 7
+            assert await asyncio.to_thread(small.engine, "anew") == 200
+            assert await looking.closed() == 1012
+            assert await watching.error("get_features") == ""
+        async with viewer(small.port) as table:
+            assert await table.schema() == {"b": "string"}
+            assert await (await table.view()).to_columns() == {"b": ["text"]}
+
+    asyncio.run(asyncio.wait_for(scene(), SCENE_S))
 
 
 # By chance
@@ -404,7 +396,7 @@ def test_random_views_and_reads_of_three_clients_take_no_memory_for_good(site):
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    until = time.monotonic() + 60 * max(AMOUNT, 0.05)
+    until = time.monotonic() + 60 * max(AMOUNT, 0.02)
 
     async def client():
         async with bare(site.port) as one:

@@ -1,12 +1,15 @@
 /** The engine that npm ci installs, in its thread: what the server relies on, and that it is replaced when it breaks. */
 import assert from "node:assert";
 import test from "node:test";
+import v8 from "node:v8";
 import { columnOf, toArrow } from "../src/lib/columns.js";
 import { Engine } from "../src/lib/engine.js";
 import { describe, encode, Invalid, KINDS, make, parse, parseResponse, pb, reply } from "../src/lib/requests.js";
 import { SharedViews } from "../src/lib/shared-views.js";
 import { supervise } from "../src/lib/supervisor.js";
 import { Viewer } from "../src/lib/viewer.js";
+
+v8.setFlagsFromString("--liftoff-only"); // V8's second, better compilation of the engine is most of what a start costs
 
 const COLUMNS = [
   columnOf("ts", "TIMESTAMP", "ms"),
@@ -128,58 +131,42 @@ test("views of a hosted table", async (context) => {
   });
 });
 
-test("an engine that breaks is replaced, and the request that did it is refused", { timeout: 120_000 }, async () => {
+test("an engine that breaks is replaced, its request refused, and no more than five in a minute", {
+  timeout: 200_000,
+}, async () => {
   const content = pb("Expressions").decode(BREAKS[3]);
-  const engines = [];
-  const done = new Promise((resolve) => {
-    supervise(
-      (engine, place) => {
-        engines.push(engine);
-        if (engines.length === 1) {
-          const shared = new SharedViews(engine, place.banned);
-          const broken = host(engine).then(() => shared.call("table_validate_expr", "t", content, null, ...BREAKS));
-          broken.catch(() => {}); // as the engine ends
-          return () => {};
-        }
-        const shared = new SharedViews(engine, place.banned);
-        host(engine)
-          .then(() =>
-            shared.answerTable({
-              kind: "table_size",
-              entity: "t",
-              content: pb("Nothing").create(),
-              body: Buffer.alloc(0),
-            }),
-          )
-          .then((tail) => resolve({ place, shared, size: parseResponse(Buffer.from(tail)) }));
-        return () => {};
-      },
-      { maxMemoryMb: 100_000 },
-    );
-  });
-  const { place, shared, size } = await done;
-  assert.deepStrictEqual(place.restarts, { crashed: 1, recycled: 0, stuck: 0 });
-  assert.strictEqual(size.kind, "table_size");
-  assert.throws(() => shared.call("table_validate_expr", "t", content, null, ...BREAKS), /has crashed on this request/);
+  const found = {};
+  let count = 0;
+
+  /** Breaks it; the second one is looked at before that. */
+  async function play(engine, place) {
+    count += 1;
+    const shared = new SharedViews(engine, place.banned);
+    const breaks = () => shared.call("table_validate_expr", "t", content, null, ...BREAKS);
+    await host(engine);
+    if (count === 1) await breaks();
+    if (count === 2) {
+      found.restarts = { ...place.restarts };
+      const size = { kind: "table_size", entity: "t", content: pb("Nothing").create(), body: Buffer.alloc(0) };
+      found.size = parseResponse(Buffer.from(await shared.answerTable(size)));
+      assert.throws(breaks, /has crashed on this request/);
+      found.refused = true;
+    }
+    await engine.request({ kind: "table_validate_expr", digest: `${count}` }, null, ...BREAKS);
+  }
+
+  const serve = (engine, place) => {
+    play(engine, place).catch(() => {}); // as the engine ends
+    return () => {};
+  };
+  const status = await supervise(serve, { maxMemoryMb: 100_000 });
+  assert.strictEqual(status, 1);
+  assert.ok(count >= 6, `${count}`); // a busy machine may need more than a minute for six
+  assert.deepStrictEqual(found.restarts, { crashed: 1, recycled: 0, stuck: 0 });
+  assert.strictEqual(found.size.kind, "table_size");
+  assert.ok(found.refused);
   assert.match(describe(content), /1 or 1 and/);
   assert.ok(encode(content).length > 100);
-  engines[1].close();
-});
-
-test("engines that break again and again end the server with status 1", { timeout: 200_000 }, async () => {
-  let count = 0;
-  const status = await supervise(
-    (engine) => {
-      count += 1;
-      const hand = { kind: "table_validate_expr", digest: `${count}` };
-      host(engine)
-        .then(() => engine.request(hand, null, ...BREAKS))
-        .catch(() => {});
-      return () => {};
-    },
-    { maxMemoryMb: 100_000 },
-  );
-  assert.deepStrictEqual([status, count], [1, 6]);
 });
 
 test("every kind of request that is not listed is unknown to the engine, or one that changes something", async () => {

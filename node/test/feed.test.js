@@ -14,7 +14,7 @@ import { floorDivide } from "../src/lib/times.js";
 const UNITS = 1000;
 const YEAR_S = 365 * 86_400;
 const SEED = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 32));
-const PROGRAMS = 50;
+const PROGRAMS = 30;
 setLevel("error"); // not that the source is away
 
 /** A source whose rows are in a Map, and whose clock goes only when it is told to. */
@@ -214,19 +214,24 @@ test(`with rows that are deleted, none is shown twice and none forgotten (SEED=$
   }
 });
 
-for (const rows of [3, 4000])
-  for (const gone of [0, 6, 7])
-    test(`a late row is found while one of hour ${gone} is deleted (${rows} rows an hour)`, async () => {
-      const site = new Site(100_000);
-      await site.tick();
-      const hours = Array.from({ length: 8 }, (_, k) => site.source.insert("a", -3600 * k - 60, rows, 500));
-      await site.pass(2);
-      const [late] = site.source.insert("b", -3600 * 7 - 60, 1);
-      site.source.stored.delete(hours[gone].at(-1));
-      // of the hour itself when its turn comes
-      for (let passes = rows > HOUR && gone === 7 ? 6 : 2; passes > 0; passes--) await site.pass(2);
-      assert.ok(site.shown.has(late));
-    });
+for (const [rows, gone] of [
+  [3, 0],
+  [3, 6],
+  [3, 7],
+  [4000, 6],
+  [4000, 7],
+])
+  test(`a late row is found while one of hour ${gone} is deleted (${rows} rows an hour)`, async () => {
+    const site = new Site(100_000);
+    await site.tick();
+    const hours = Array.from({ length: 8 }, (_, k) => site.source.insert("a", -3600 * k - 60, rows, 500));
+    await site.pass(2);
+    const [late] = site.source.insert("b", -3600 * 7 - 60, 1);
+    site.source.stored.delete(hours[gone].at(-1));
+    // of the hour itself when its turn comes
+    for (let passes = rows > HOUR && gone === 7 ? 6 : 2; passes > 0; passes--) await site.pass(2);
+    assert.ok(site.shown.has(late));
+  });
 
 test(`a feed that remembers little shows none twice and counts the others (SEED=${SEED})`, async () => {
   const random = new Random(SEED + 2);
