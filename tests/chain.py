@@ -15,7 +15,7 @@ import threading
 import urllib.parse
 
 from counting_viewer import Viewer
-from helpers import PATIENCE, ROOT, Process, free_port, health, wait_until
+from helpers import PATIENCE, ROOT, Process, free_port, health, proc, wait_until
 from proxy import Proxy
 from read_table import see
 
@@ -157,12 +157,10 @@ def listens(port):
 def children(pid, having):
     """Process ids of the children of pid that have this text in their command line."""
     found = []
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+    for task in pathlib.Path("/proc").glob(f"{pid}/task/*/children"):
         with contextlib.suppress(OSError):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            if parent == pid and having in stat.with_name("cmdline").read_text():
-                found.append(int(stat.parent.name))
-    return found
+            found += map(int, task.read_text().split())
+    return sorted(child for child in found if having in proc(child, "cmdline").decode())
 
 
 def workers(pid, having="spawn_main"):

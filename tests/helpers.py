@@ -40,7 +40,7 @@ def free_port():
 
 def pause(started):
     """Between two looks at what is waited for since `started`: each may be a request to who is waited for."""
-    time.sleep(min(0.03 + (time.monotonic() - started) / 20, 0.5))
+    time.sleep(min(0.05 + (time.monotonic() - started) / 8, 0.5))
 
 
 def wait_until(condition, timeout, what):

@@ -43,23 +43,33 @@ install_packages() {
     printf '%s\n' "$checksum" >venv/.stamp-tests
 }
 
-# $1: a Debian package, $2: what needs it; the other words: programs, one of which is enough.
-install_program() {
-    package=$1 needs=$2
-    shift 2
+has_program() {
     for name in "$@"; do
         if PATH=$PATH:/usr/sbin command -v "$name" >/dev/null; then return; fi
     done
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "installing Debian's $package"
-        if { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "$package"; } \
-            >"$log" 2>&1; then
-            return
-        fi
-        say "apt-get can't install $package: $(tail -n 1 "$log") (all of it: $log)"
-    fi
-    say "no $package: $needs (Debian, Ubuntu: apt install $package)"
     return 1
+}
+
+# One for each Debian package that is not there: its name, and what needs it.
+missing_programs() {
+    has_program chromium chromium-browser google-chrome || echo "chromium the page's tests need it"
+    has_program firefox-esr || echo "firefox-esr the page's tests in Firefox are skipped"
+    has_program Xvfb || echo "xvfb the page's tests in Firefox are skipped"
+    has_program nginx || echo "nginx-light the test of deploy/nginx.conf is skipped"
+}
+
+install_programs() {
+    packages=$(missing_programs | cut -d ' ' -f 1 | tr '\n' ' ')
+    if [ -n "$packages" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing Debian's $packages"
+        # shellcheck disable=SC2086 # several words
+        { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends $packages; } \
+            >"$log" 2>&1 || say "apt-get can't install them: $(tail -n 1 "$log") (all of it: $log)"
+    fi
+    missing_programs | while read -r package needs; do
+        say "no $package: $needs (Debian, Ubuntu: apt install $package)"
+    done
+    has_program chromium chromium-browser google-chrome
 }
 
 # The Node pair, and the page's modules, where Node is there; their tests are skipped where it isn't.
@@ -97,10 +107,7 @@ main() {
     cd "$(dirname "$(readlink -f "$0")")/.."
     ./install.sh
     install_packages
-    install_program chromium "the page's tests need it" chromium chromium-browser google-chrome || exit 1
-    install_program firefox-esr "the page's tests in Firefox are skipped" firefox-esr || true
-    install_program xvfb "the page's tests in Firefox are skipped" Xvfb || true
-    install_program nginx-light "the test of deploy/nginx.conf is skipped" nginx || true
+    install_programs || exit 1
     install_node
     check_style
     unset PYTHONDONTWRITEBYTECODE # or each of thousands of processes compiles the project again
