@@ -96,11 +96,11 @@ def source_of(item):
 class Scheduling(LoadScopeScheduling):
     """Tests go to the next process that is free, those of a file of TOGETHER as one.
 
-    The first processes, as many as there are cores, prefer tests that compute; the others prefer tests that wait.
+    The first processes, one more than there are cores, prefer tests that compute; the others prefer tests that wait.
     """
 
     def _assign_work_unit(self, node):
-        wait = int(node.gateway.id.removeprefix("gw")) >= os.cpu_count()
+        wait = int(node.gateway.id.removeprefix("gw")) > os.cpu_count()
         first = next((scope for scope in self.workqueue if (subject_of(scope) in WAIT) == wait), None)
         if first:
             self.workqueue.move_to_end(first, last=False)
