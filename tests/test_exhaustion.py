@@ -175,7 +175,8 @@ def test_with_too_little_address_space_little_is_said_and_the_end_is_clean(chain
 def test_batches_of_many_times_the_limit_are_sent_and_take_bounded_memory(chain):
     rows = 100_000  # a million takes a minute on a busy machine
     server = chain.server(limit=10_000)
-    producer = chain.producer("--rows", rows, "--interval", 1000, "--batches", 1)
+    # times that begin a tenth of a second before the batch is due are surely after the server's start
+    producer = chain.producer("--rows", rows, "--interval", 100, "--batches", 1)
     assert producer.wait(90) == 0, producer.log()
     assert sent(producer) == rows == chain.database.count()
     wait_until(lambda: chain.table()["rows"] + chain.table()["missed_rows"] == rows, 30, chain.health)
