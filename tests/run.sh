@@ -58,13 +58,20 @@ missing_programs() {
     has_program nginx || echo "nginx-light the test of deploy/nginx.conf is skipped"
 }
 
+apt_install() {
+    DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "$@" >>"$log" 2>&1
+}
+
+# shellcheck disable=SC2086 # several words
 install_programs() {
-    packages=$(missing_programs | cut -d ' ' -f 1 | tr '\n' ' ')
+    packages=$(missing_programs | cut -d ' ' -f 1)
     if [ -n "$packages" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "installing Debian's $packages"
-        # shellcheck disable=SC2086 # several words
-        { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends $packages; } \
-            >"$log" 2>&1 || say "apt-get can't install them: $(tail -n 1 "$log") (all of it: $log)"
+        say "installing Debian's" $packages
+        apt-get -q update >"$log" 2>&1 || true # what is in the lists already may do
+        # one that is unknown here must not keep the others away
+        apt_install $packages || for package in $packages; do
+            apt_install "$package" || say "apt-get can't install $package: $(tail -n 1 "$log") (all of it: $log)"
+        done
     fi
     missing_programs | while read -r package needs; do
         say "no $package: $needs (Debian, Ubuntu: apt install $package)"
