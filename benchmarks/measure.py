@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import pebble  # noqa: E402
-from chain import Chain, Database  # noqa: E402
+from chain import Chain, Database, children  # noqa: E402
 from helpers import wait_until  # noqa: E402
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -107,9 +107,7 @@ def family(pid):
     """A process and all below it: the server is a supervisor's child and has a reader, the producer has a sender."""
     found = [pid]
     for parent in found:
-        with contextlib.suppress(OSError):
-            for task in pathlib.Path(f"/proc/{parent}/task").iterdir():
-                found += map(int, (task / "children").read_text().split())
+        found += children(parent)
     return found
 
 

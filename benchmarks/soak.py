@@ -18,7 +18,7 @@ import measure
 import page
 from browser import QUICK, chromium
 
-SAMPLES, FEW = 60, 15  # FEW: of less than a minute
+SAMPLES = 60
 BOUND = 5  # %
 COMMANDS = {"stand-in": "embedded", "producer": "producer.py", "server": "perspective_server.py"}
 
@@ -51,14 +51,13 @@ def growth(samples):
 def sample(process, minutes):
     """{part: [MB]} over so many minutes."""
     found, samples, below = parts(process), {}, measure.family(process.pid)
-    count = SAMPLES if minutes >= 1 else FEW
-    for k in range(count):
-        time.sleep(minutes * 60 / count)
+    for k in range(SAMPLES):
+        time.sleep(minutes * 60 / SAMPLES)
         if measure.family(process.pid) != below:
             raise measure.Unmeasured("a part of the demo has ended or was replaced")
         for part, pids in found.items():
             samples.setdefault(part, []).append(measure.memory_mb(*pids))
-        if k % (count // 15) == 0:
+        if k % (SAMPLES // 15) == 0:
             measure.note(", ".join(f"{part} {each[-1]:.1f} MB" for part, each in samples.items()))
     return samples
 

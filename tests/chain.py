@@ -154,7 +154,7 @@ def listens(port):
     return False
 
 
-def children(pid, having):
+def children(pid, having=""):
     """Process ids of the children of pid that have this text in their command line."""
     found = []
     for task in pathlib.Path("/proc").glob(f"{pid}/task/*/children"):
@@ -165,7 +165,7 @@ def children(pid, having):
 
 def workers(pid, having="spawn_main"):
     """Process ids of all processes below pid that have this text in their command line."""
-    below = children(pid, "")
+    below = children(pid)
     return sorted(set(children(pid, having)).union(*(workers(each, having) for each in below)))
 
 
@@ -257,6 +257,14 @@ class Chain:
         """Waits until the server has shown so many rows more than now."""
         least = self.table(dataset)["rows"] + more
         wait_until(lambda: self.table(dataset)["rows"] >= least, timeout, lambda: f"{more} rows more: {self.health()}")
+
+
+@contextlib.contextmanager
+def behind_a_proxy(kind, database, folder, certificate=None):
+    """A chain of this kind that reaches the database by way of chain.proxy only: by wss with a certificate."""
+    with database.proxy(certificate) as proxy, kind(database, folder, dsn=database.through(proxy)) as chain:
+        chain.proxy = proxy
+        yield chain
 
 
 def sent(*producers):

@@ -7,12 +7,11 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 
-import pytest
-from helpers import ROOT, Process, free_port, running, wait_until
+from chain import listens
+from helpers import ROOT, Process, free_port, refused, running, wait_until
 
 FILES = ["run.sh", "install.sh", "docker.sh", "producer.py", "perspective_server.py", "prsp-viewer.html"]
 FILES += ["requirements.txt", "embedded", "bridge", "viewer", "clickhouse"]
@@ -204,11 +203,6 @@ def stand_in(demo, port, *args):
         yield process
 
 
-def listens(port):
-    with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) == 0
-
-
 def table(status="ok", **values):
     """One table's part of /healthz."""
     counts = {"rows": 5, "rows_per_s": 1.0, "missed_rows": 0, "unshown_values": 0}
@@ -223,8 +217,16 @@ def as_health(*tables):
 
 
 def refused_arguments(script, main, args, capsys, monkeypatch):
-    """The line with which main(), which gives a script's exit status, refuses its arguments."""
-    monkeypatch.setattr(sys, "argv", [script, *args])
-    with pytest.raises(SystemExit) as ended:
-        sys.exit(main())
-    return only_line(subprocess.CompletedProcess(args, ended.value.code, *capsys.readouterr()), 2, script)
+    """The line with which main() refuses a script's arguments."""
+    ended = refused(main, script, args, capsys, monkeypatch)
+    return only_line(subprocess.CompletedProcess(args, *ended), 2, script)
+
+
+def write_script(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def play_docker(folder):
+    """A command `docker` in this folder, which fake_docker.py plays."""
+    write_script(folder / "docker", f'#!/bin/sh\nexec "{sys.executable}" -IS "{ROOT}/tests/fake_docker.py" "$@"\n')

@@ -168,11 +168,11 @@ def python(*args, timeout=30, env=None, cwd=ROOT):
     )
 
 
-def refused(module, name, flags, capsys, monkeypatch):
-    """(status, standard output, standard error) of a script's main() that ends because of its flags."""
+def refused(main, name, flags, capsys, monkeypatch):
+    """(status, standard output, standard error) of a script whose main() ends because of its flags."""
     monkeypatch.setattr(sys, "argv", [name, *map(str, flags)])
     with pytest.raises(SystemExit) as ended:
-        module.main()
+        sys.exit(main())
     return ended.value.code, *capsys.readouterr()
 
 

@@ -28,6 +28,7 @@ class NodeChain(Chain):
 
     script = "producer.js"
     has_workers = False
+    scripts = NODE / "src"
     environment = sys.prefix  # where Perspective's browser files are looked for
 
     def run(self, name, *args, dsn=None):
@@ -36,10 +37,10 @@ class NodeChain(Chain):
         return super().run(name, *args, dsn=dsn, program=program, VIRTUAL_ENV=self.environment)
 
     def producer(self, *args, dsn=None):
-        return self.run("producer", NODE / "src" / self.script, "--database", self.database.name, *args, dsn=dsn)
+        return self.run("producer", self.scripts / self.script, "--database", self.database.name, *args, dsn=dsn)
 
     def serve(self, *args, dsn=None):
-        process = self.run("server", NODE / "src/server.js", *args, dsn=dsn)
+        process = self.run("server", self.scripts / "server.js", *args, dsn=dsn)
         page = wait_until(lambda: re.search(r"page at https?://127\.0\.0\.1:(\d+)/", process.stderr()), 40, process.log)
         self.port = int(page[1])
         return process

@@ -50,9 +50,11 @@ has_program() {
     return 1
 }
 
+has_browser() { has_program chromium chromium-browser google-chrome; }
+
 # One for each Debian package that is not there: its name, and what needs it.
 missing_programs() {
-    has_program chromium chromium-browser google-chrome || echo "chromium the page's tests need it"
+    has_browser || echo "chromium the page's tests need it"
     has_program firefox-esr || echo "firefox-esr the page's tests in Firefox are skipped"
     has_program Xvfb || echo "xvfb the page's tests in Firefox are skipped"
     has_program nginx || echo "nginx-light the test of deploy/nginx.conf is skipped"
@@ -76,7 +78,7 @@ install_programs() {
     missing_programs | while read -r package needs; do
         say "no $package: $needs (Debian, Ubuntu: apt install $package)"
     done
-    has_program chromium chromium-browser google-chrome
+    has_browser
 }
 
 # The Node pair, and the page's modules, where Node is there; their tests are skipped where it isn't.

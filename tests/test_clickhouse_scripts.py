@@ -53,8 +53,8 @@ def script(name, *args, timeout=60, **env):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_flags_are_the_roots(name, capsys, monkeypatch):
-    status, ours, _ = refused(MODULES[name], name, ["--help"], capsys, monkeypatch)
-    _, theirs, _ = refused(ROOTS[name], name, ["--help"], capsys, monkeypatch)
+    status, ours, _ = refused(MODULES[name].main, name, ["--help"], capsys, monkeypatch)
+    _, theirs, _ = refused(ROOTS[name].main, name, ["--help"], capsys, monkeypatch)
     only_tdengine = {"--source", "--database-options"}  # ClickHouse has nothing to subscribe to
     assert status == 0
     assert set(re.findall(r"--[a-z-]+", ours)) >= set(re.findall(r"--[a-z-]+", theirs)) - only_tdengine
@@ -79,7 +79,7 @@ def test_the_flags_are_the_roots(name, capsys, monkeypatch):
     ],
 )
 def test_a_bad_flag_ends_in_one_line_and_status_2(name, flags, capsys, monkeypatch):
-    status, shown, said = refused(MODULES[name], name, flags, capsys, monkeypatch)
+    status, shown, said = refused(MODULES[name].main, name, flags, capsys, monkeypatch)
     assert (status, shown, len(said.splitlines())) == (2, "", 1), said
     assert "secret" not in said
     assert "sec/ret" not in said

@@ -17,7 +17,7 @@ import threading
 
 import pytest
 from demo import only_line as only_line_of
-from demo import refused_arguments
+from demo import play_docker, refused_arguments
 from helpers import ROOT, Process, free_port, wait_until
 
 from bridge.launch import container
@@ -62,9 +62,7 @@ class FakeDocker:
     def __init__(self, folder, kind):
         self.kind, self.folder = kind, folder / "a docker"
         (self.folder / "bin").mkdir(parents=True)
-        script = self.folder / "bin/docker"
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{ROOT}/tests/fake_docker.py" "$@"\n')
-        script.chmod(0o755)
+        play_docker(self.folder / "bin")
         names = ["docker.sh", *(f"bridge/{name}.py" for name in ("__init__", "options", "dsn", "sql"))]
         for name in [*names, *(f"clickhouse/{name}" for name in ("docker.sh", "__init__.py", "container.py"))]:
             (self.folder / name).parent.mkdir(exist_ok=True)

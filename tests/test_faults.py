@@ -15,7 +15,7 @@ import threading
 import time
 
 import pytest
-from chain import Chain, assert_each_row_shown_once, kept, sent, stop_producers, workers
+from chain import Chain, assert_each_row_shown_once, behind_a_proxy, kept, sent, stop_producers, workers
 from helpers import get, health, promised, wait_until, work_s
 
 from bridge import sql
@@ -26,8 +26,8 @@ SLOW = ["--rows", "100", "--interval", "500"]  # 200 rows/s: many tests share th
 @pytest.fixture
 def chain(database, tmp_path, source):
     """A chain that reaches the database by way of chain.proxy."""
-    with database.proxy() as proxy, Chain(database, tmp_path, dsn=database.through(proxy)) as chain:
-        chain.proxy, chain.source = proxy, source
+    with behind_a_proxy(Chain, database, tmp_path) as chain:
+        chain.source = source
         yield chain
 
 

@@ -13,7 +13,7 @@ import sys
 import pytest
 from browser import DEFAULT_PORT, QUICK, Page, chromium
 from chain import listens
-from demo import ENDS_S, Demo
+from demo import ENDS_S, Demo, play_docker
 from helpers import ROOT, Process, free_port, health, wait_until
 from test_install import GOOD, serving
 
@@ -87,8 +87,7 @@ def test_the_stocks_demo(guide, browser):
     wait_until(lambda: listens(guide.tdengine_port), 30, tdengine.log)
     played = guide.outputs / "docker"
     played.mkdir()
-    (played / "docker").write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{ROOT}/tests/fake_docker.py" "$@"\n')
-    (played / "docker").chmod(0o755)
+    play_docker(played)
     image = json.dumps(["tdengine/tsdb:3.3.7.0"])
     state = '{"container": null, "fail": {}, "hang": [], "on_start": "running", "version": "Docker 28", "images": %s}'
     (played / "state.json").write_text(state % image)

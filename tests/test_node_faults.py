@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from chain import assert_each_row_shown_once, sent, stop_producers
+from chain import assert_each_row_shown_once, behind_a_proxy, sent, stop_producers
 from helpers import wait_until
 from node_chain import NodeChain, skip_without_node
 from test_exhaustion import with_limit
@@ -30,8 +30,7 @@ skip_without_node()
 @pytest.fixture
 def chain(database, tmp_path, source):
     """A chain that reaches the database by way of chain.proxy."""
-    with database.proxy() as proxy, NodeChain(database, tmp_path, dsn=database.through(proxy)) as chain:
-        chain.proxy = proxy
+    with behind_a_proxy(NodeChain, database, tmp_path) as chain:
         yield chain
 
 

@@ -40,15 +40,14 @@ def test_pages_that_were_opened_before_the_server_and_the_first_row_fill(browser
 
 
 @pytest.fixture
-def without_python(site, tmp_path, monkeypatch):
+def without_python(site, tmp_path):
     """A NodeChain of the site's database in a project's folder that has no venv."""
     for name in ("bridge", "viewer", "prsp-viewer.html"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(NODE, tmp_path / "node", ignore=shutil.ignore_patterns("node_modules"))
     (tmp_path / "node/node_modules").symlink_to(NODE / "node_modules")
-    monkeypatch.setattr("node_chain.NODE", tmp_path / "node")
-    monkeypatch.setattr(NodeChain, "environment", "")
     with NodeChain(site.database, tmp_path) as chain:
+        chain.scripts, chain.environment = tmp_path / "node/src", ""
         yield chain
 
 

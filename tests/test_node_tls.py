@@ -1,6 +1,7 @@
 """TLS, tokens, a prefix and log levels with the Node pair."""
 
 import pytest
+from chain import behind_a_proxy
 from node_chain import NodeChain, skip_without_node
 from test_tls import (  # noqa: F401 (pytest runs them with this module's chain)
     authority,
@@ -18,8 +19,7 @@ skip_without_node()
 @pytest.fixture
 def chain(database, tmp_path, authority):  # noqa: F811
     """A chain whose scripts reach the database by wss only; its proxy is chain.proxy."""
-    with database.proxy(authority[1]) as proxy, NodeChain(database, tmp_path, database.through(proxy)) as chain:
-        chain.proxy = proxy
+    with behind_a_proxy(NodeChain, database, tmp_path, authority[1]) as chain:
         yield chain
 
 

@@ -16,7 +16,7 @@ import urllib.request
 
 import pytest
 from browser import ALL, DEFAULT_PORT, QUICK, SHOWS_S, Page, chromium, launched
-from chain import Chain, Database
+from chain import Chain, Database, behind_a_proxy
 from helpers import ROOT, free_port, get, wait_until
 from playwright.sync_api import Error
 from proxy import Proxy
@@ -73,18 +73,10 @@ def site(tmp_path_factory):
         yield site
 
 
-@contextlib.contextmanager
-def chain_behind_a_proxy(kind, database, folder):
-    """A chain of this kind whose way to the database is chain.proxy."""
-    with database.proxy() as proxy, kind(database, folder, dsn=database.through(proxy)) as chain:
-        chain.proxy = proxy
-        yield chain
-
-
 @pytest.fixture
 def chain(database, tmp_path):
     """A Chain of this test's own."""
-    with chain_behind_a_proxy(Chain, database, tmp_path) as chain:
+    with behind_a_proxy(Chain, database, tmp_path) as chain:
         yield chain
 
 

@@ -12,7 +12,8 @@ import termios
 import time
 
 import pytest
-from demo import ENDS_S, Demo, as_health, listens, only_line, refused_arguments, sent, stand_in, table
+from chain import listens
+from demo import ENDS_S, Demo, as_health, only_line, refused_arguments, sent, stand_in, table, write_script
 from helpers import free_port, handles, health, proc, promised, running, wait_until
 
 from bridge.launch import launcher, tdengine
@@ -405,11 +406,6 @@ def test_another_program_on_tdengines_port(demo):
 
 
 # Installing, arguments, cleaning
-
-
-def write_script(path, text):
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 def test_installs_first_and_a_signal_ends_that_too(demo):

@@ -37,7 +37,7 @@ def test_history_is_a_number_of_seconds_minutes_hours_or_days(text, seconds):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_documentation_lists_each_flag_once_and_no_other(script, capsys, monkeypatch):
     text = (ROOT / "docs/operations.md").read_text().split(f"\n## {script}\n")[1].split("\n## ")[0]
-    status, shown, _ = refused(MODULES[script], script, ["--help"], capsys, monkeypatch)
+    status, shown, _ = refused(MODULES[script].main, script, ["--help"], capsys, monkeypatch)
     assert status == 0
     flags = set(re.findall(r"(--[a-z-]+)", shown)) - {"--help"}
     table = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `--")]
@@ -86,7 +86,7 @@ OF_PYTHON = {"producer.py": [], "perspective_server.py": [["--source", "push"]]}
 
 def one_line(script, flags, capsys, monkeypatch):
     """What is said of these flags."""
-    status, shown, said = refused(MODULES[script], script, flags, capsys, monkeypatch)
+    status, shown, said = refused(MODULES[script].main, script, flags, capsys, monkeypatch)
     assert (status, shown, len(said.splitlines())) == (2, "", 1), (flags, said)
     assert "sec/ret" not in said, flags
     return said
@@ -142,7 +142,7 @@ def test_a_bad_flag_ends_in_one_line_and_status_2_and_node_says_the_same(script,
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_version_and_a_flag_too_many(script, capsys, monkeypatch):
-    version = refused(MODULES[script], script, ["--version"], capsys, monkeypatch)
+    version = refused(MODULES[script].main, script, ["--version"], capsys, monkeypatch)
     assert version == (0, f"{script} {options.VERSION}\n", "")
     ended = [python(script, "--nonsense")]
     if is_there():

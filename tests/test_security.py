@@ -16,8 +16,8 @@ import tornado.web
 import tornado.websocket
 from chain import resident_mb, workers
 from engine_site import TABLE, engine_site
-from helpers import PATIENCE, ROOT, free_port, get, health, refused, running, wait_until
-from security_viewers import ANSWER_S, Raw, bare, connect, frame, honest, http, plain
+from helpers import ROOT, free_port, get, health, refused, running, wait_until
+from security_viewers import ANSWER_S, WAIT_S, Raw, bare, connect, frame, honest, http, plain
 from test_requests import NO_REQUESTS
 from test_scripts import MODULES, SCRIPTS
 from wire import encode
@@ -555,7 +555,7 @@ def test_a_malformed_dsn_is_refused_without_showing_the_password(script, capsys,
         f"mysql://root:{QUOTED}@localhost",
     ):
         monkeypatch.setenv("TDENGINE_DSN", dsn)
-        status, shown, said = refused(MODULES[script], script, flags_of(script), capsys, monkeypatch)
+        status, shown, said = refused(MODULES[script].main, script, flags_of(script), capsys, monkeypatch)
         assert (status, len(said.splitlines())) == (2, 1), (dsn, said)
         assert_no_secret(shown, said)
 
@@ -598,7 +598,7 @@ def test_a_password_reaches_the_database_and_is_nowhere_to_be_read(tmp_path, scr
             assert len(command_lines(process.pid)) >= 2  # it and the process that alone talks to TDengine
             listener.listen(port, "127.0.0.1")
             try:
-                assert await asyncio.wait_for(given, ANSWER_S * PATIENCE) == ("root", PASSWORD), process.log()
+                assert await asyncio.wait_for(given, WAIT_S) == ("root", PASSWORD), process.log()
                 await asyncio.to_thread(assert_no_secret_is_shown, process, "refuses this user or password")
                 if not is_server:
                     assert await asyncio.to_thread(process.ends_within, 10) == 1

@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from chain import Chain, Database, listens, sent, stop_producers
+from chain import Chain, Database, children, listens, sent, stop_producers
 from helpers import ROOT, free_port, python, refused, wait_until
 from stand_in import Client, StandIn, memory_mb, raw
 
@@ -68,7 +68,7 @@ def test_what_it_says_where_it_listens_and_that_its_folder_is_its_own(stand_in, 
 
 def ended(args, capsys, monkeypatch):
     """Its exit status, as the system would have it, and what it has printed."""
-    status, shown, said = refused(__main__, "embedded", args, capsys, monkeypatch)
+    status, shown, said = refused(__main__.main, "embedded", args, capsys, monkeypatch)
     return (1, shown, f"{status}\n") if isinstance(status, str) else (status, shown, said)
 
 
@@ -327,7 +327,7 @@ def test_it_works_on_when_what_it_says_cannot_be_written(tmp_path, redirected):
         wait_until(lambda: listens(port), 20, "the stand-in to listen")
         with raw(port) as client:
             assert client.query("CREATE DATABASE d")["code"] == 0
-            limited = [pid for pid in children_of(popen.pid) if "embedded" in command_line(pid)] or [popen.pid]
+            limited = children(popen.pid, "embedded") or [popen.pid]
             resource.prlimit(limited[0], resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
             wait_until(lambda: client.query(f"CREATE DATABASE d{time.time_ns()}")["code"] == 0x020D, 20, "a full disk")
             resource.prlimit(limited[0], resource.RLIMIT_FSIZE, UNLIMITED)
@@ -337,14 +337,6 @@ def test_it_works_on_when_what_it_says_cannot_be_written(tmp_path, redirected):
     finally:
         popen.kill()
         popen.wait()
-
-
-def command_line(pid):
-    return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
-
-
-def children_of(pid):
-    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 # Rows older than KEEP

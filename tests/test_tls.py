@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 import trustme
-from chain import Chain, assert_each_row_shown_once, sent
+from chain import Chain, assert_each_row_shown_once, behind_a_proxy, sent
 from helpers import free_port, health, wait_until
 
 TOKEN = "7d1f0token0of0the0cloud"
@@ -28,8 +28,7 @@ def authority(tmp_path_factory):
 @pytest.fixture
 def chain(database, tmp_path, authority):
     """A Chain whose scripts reach the database by wss only; its proxy is chain.proxy."""
-    with database.proxy(authority[1]) as proxy, Chain(database, tmp_path, database.through(proxy)) as chain:
-        chain.proxy = proxy
+    with behind_a_proxy(Chain, database, tmp_path, authority[1]) as chain:
         yield chain
 
 
