@@ -192,8 +192,9 @@ class Feed:
             return
         for second, rows in left.items():  # now: what is counted can't be told from what is new any more
             rows = min(rows, comparison.more[second][0] - shown.expected(second))
-            shown.count(second, rows)
-            self.leave_out(second, rows)
+            if rows > 0:  # or what was read holds rows that came, while others are gone, after they were counted
+                shown.count(second, rows)
+                self.leave_out(second, rows)
 
     def leave_out(self, second, rows):
         """Rows that don't fit the limit: missed, unless stored before this server's start and so just not wanted."""

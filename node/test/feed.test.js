@@ -214,6 +214,23 @@ test(`with rows that are deleted, none is shown twice and none forgotten (SEED=$
   }
 });
 
+test("none is missed when one is gone before the others that came since are counted", async () => {
+  const site = new Site(60);
+  await site.tick();
+  await site.pass(1.5);
+  const [gone] = site.source.insert("a", 0, 15);
+  await site.pass(0.5);
+  site.source.stored.delete(gone);
+  for (const [device, offsetS, rows, step] of [
+    ["a", 0, 8, 1],
+    ["a", 0.6, 22, 7],
+    ["b", 0, 32, 7],
+  ])
+    site.source.insert(device, offsetS, rows, step);
+  for (let passes = 4; passes > 0; passes--) await site.pass(2);
+  assert.deepStrictEqual([site.feed.counters.missedRows, site.shown.size], [0, 77]);
+});
+
 for (const [rows, gone] of [
   [3, 0],
   [3, 6],

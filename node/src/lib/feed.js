@@ -189,6 +189,7 @@ export class Feed {
     if (shown !== this.shown) return;
     for (const [second, most] of left) {
       const rows = Math.min(most, comparison.more.get(second).stored - shown.expected(second));
+      if (rows <= 0) continue; // what was read holds rows that came, while others are gone, after they were counted
       shown.count(second, rows);
       this.leaveOut(second, rows);
     }
