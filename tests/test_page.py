@@ -306,7 +306,7 @@ def test_what_the_server_refuses_is_said_and_undone_and_harms_nobody(browser, si
             wait_until(lambda: "This was refused" in page.message(), SHOWS_S, page.log)
             page.wait_for("live", "This was refused")
             wait_until(lambda: group_by(page) == ["ticker", "client"], SHOWS_S, page.log)
-        page.wait_for_changing_cells()
+            page.wait_for_changing_cells()
         wait_until(lambda: page.message() == "", SHOWS_S, page.log)
         edit_a_cell(page)
         paths = page.evaluate(TICKERS)

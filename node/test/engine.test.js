@@ -159,9 +159,11 @@ test("an engine that breaks is replaced, its request refused, and no more than f
     play(engine, place).catch(() => {}); // as the engine ends
     return () => {};
   };
+  const started = performance.now();
   const status = await supervise(serve, { maxMemoryMb: 100_000 });
   assert.strictEqual(status, 1);
-  assert.ok(count >= 6, `${count}`); // a busy machine may need more than a minute for six
+  // a busy machine may need more than a minute for six
+  assert.ok(count === 6 || (count > 6 && performance.now() - started > 60_000), `${count}`);
   assert.deepStrictEqual(found.restarts, { crashed: 1, recycled: 0, stuck: 0 });
   assert.strictEqual(found.size.kind, "table_size");
   assert.ok(found.refused);
