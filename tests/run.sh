@@ -23,7 +23,7 @@ die() {
     exit 1
 }
 
-log=.logs/install-tests.log
+log=.logs/install-tests # .pip, .npm and .apt
 python=venv/bin/python
 # Parts alone, the scripts' flags and errors, and the shortest way through all of it
 quick='tests/test_scripts.py tests/test_requests.py tests/test_view_config.py tests/test_expressions.py tests/test_stand_in_sql.py'
@@ -39,7 +39,8 @@ install_packages() {
     PIP_CACHE_DIR=${PIP_CACHE_DIR:-$PWD/.cache/pip} PIP_DISABLE_PIP_VERSION_CHECK=1 \
         PIP_DEFAULT_TIMEOUT=${PIP_DEFAULT_TIMEOUT:-30} \
         $python -m pip install --no-input --only-binary=:all: -r tests/requirements.txt \
-        -r clickhouse/requirements.txt >"$log" 2>&1 || die "pip can't install the tests' packages: $(tail -n 1 "$log") (all of it: $log)"
+        -r clickhouse/requirements.txt >"$log.pip" 2>&1 ||
+        die "pip can't install the tests' packages: $(tail -n 1 "$log.pip") (all of it: $log.pip)"
     printf '%s\n' "$checksum" >venv/.stamp-tests
 }
 
@@ -61,7 +62,7 @@ missing_programs() {
 }
 
 apt_install() {
-    DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "$@" >>"$log" 2>&1
+    DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "$@" >>"$log.apt" 2>&1
 }
 
 # shellcheck disable=SC2086 # several words
@@ -69,10 +70,10 @@ install_programs() {
     packages=$(missing_programs | cut -d ' ' -f 1)
     if [ -n "$packages" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing Debian's" $packages
-        apt-get -q update >"$log" 2>&1 || true # what is in the lists already may do
+        apt-get -q update >"$log.apt" 2>&1 || true # what is in the lists already may do
         # one that is unknown here must not keep the others away
         apt_install $packages || for package in $packages; do
-            apt_install "$package" || say "apt-get can't install $package: $(tail -n 1 "$log") (all of it: $log)"
+            apt_install "$package" || say "apt-get can't install $package: $(tail -n 1 "$log.apt") (all of it: $log.apt)"
         done
     fi
     missing_programs | while read -r package needs; do
@@ -81,23 +82,43 @@ install_programs() {
     has_browser
 }
 
+has_node() { command -v node >/dev/null && command -v npm >/dev/null; }
+
 # The Node pair, and the page's modules, where Node is there; their tests are skipped where it isn't.
 install_node() {
-    if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+    if ! has_node; then
         say "no Node.js on PATH: the tests of node/ and viewer/ are skipped"
         return
     fi
     if [ ! -x node/node_modules/.bin/biome ] || [ -n "$(find node/package-lock.json -newer node/node_modules/.package-lock.json)" ]; then
         say "installing the packages of node/package-lock.json into node/node_modules"
-        npm ci --prefix node --no-audit --no-fund >"$log" 2>&1 ||
-            die "npm can't install the packages of node/: $(grep -m 1 'npm error' "$log") (all of it: $log)"
+        npm ci --prefix node --no-audit --no-fund >"$log.npm" 2>&1 ||
+            die "npm can't install the packages of node/: $(grep -m 1 'npm error' "$log.npm") (all of it: $log.npm)"
     fi
-    for folder in node viewer; do
-        (cd "$folder" && ../node/node_modules/.bin/biome check --error-on-warnings .)
-    done
+}
+
+# Python's, Node's and Debian's packages, all at once: each of them mostly waits.
+install_all() {
+    mkdir -p .logs
+    install_programs &
+    programs=$!
+    install_node &
+    node=$!
+    trap 'wait; exit 130' INT # half of a package would be worse
+    status=0
+    (./install.sh && install_packages) || status=1
+    wait "$programs" || status=1
+    wait "$node" || status=1
+    trap - INT
+    return "$status"
 }
 
 check_style() {
+    if has_node; then
+        for folder in node viewer; do
+            (cd "$folder" && ../node/node_modules/.bin/biome check --error-on-warnings .)
+        done
+    fi
     $python -m ruff check .
     $python -m ruff format --check .
     find . \( -name venv -o -name node_modules -o -name '.[a-bd-z]*' -o -name 'tdengine-*' \) -prune \
@@ -114,10 +135,7 @@ main() {
             ;;
     esac
     cd "$(dirname "$(readlink -f "$0")")/.."
-    ./install.sh
-    install_packages
-    install_programs || exit 1
-    install_node
+    install_all
     check_style
     unset PYTHONDONTWRITEBYTECODE # or each of thousands of processes compiles the project again
     $python -m compileall -q bridge clickhouse embedded -x venv # run.sh's Python leaves none behind
