@@ -168,6 +168,8 @@ class Feed:
             await self.forget_fewer(comparison.fewer, shown)
             if shown is not self.shown:
                 return
+            if self.loading and comparison.more:
+                self.counters.begin_pace()
             self.loading, self.counters.history = False, None
             self.succeeded()
 

@@ -41,11 +41,9 @@ class Counters:
     def arrived(self, rows, newest_s=None, lag_s=None):
         """Rows are shown; newest_s and lag_s: of the newest one with a time near the database's clock, if any."""
         now = time.monotonic()
-        if self.row_at is None:
-            self.arrivals = collections.deque([(now, rows)], 600)  # the pace counts from the first rows on
-        else:
+        if self.row_at is not None:
             self.gaps.append(max(self.polled_at - self.row_at, 0))
-            self.arrivals.append((now, self.rows + rows))
+        self.arrivals.append((now, self.rows + rows))
         self.rows, self.row_at, self.waiting = self.rows + rows, now, False
         if newest_s is not None:
             self.newest_s = max(newest_s, self.newest_s or newest_s)
@@ -55,7 +53,11 @@ class Counters:
     def begin_anew(self):
         """Rows count from none on: the table was made, or made anew."""
         self.rows = 0
-        self.arrivals = collections.deque([(time.monotonic(), 0)], 600)  # (when, rows by then)
+        self.arrivals = collections.deque(maxlen=600)  # (when, rows by then): the pace counts from the first one on
+
+    def begin_pace(self):
+        """What came up to now were rows of the past: the pace is that of what comes from now on."""
+        self.arrivals.clear()
 
     def missed(self, rows=0, values=0):
         """So many more rows, or values of rows, could not be shown."""
@@ -77,6 +79,8 @@ class Counters:
         return "incomplete" if now - self.incomplete_at < RECENT_S else "ok"
 
     def rows_per_s(self):
+        if not self.arrivals:
+            return 0.0
         now = time.monotonic()
         while len(self.arrivals) > 1 and now - self.arrivals[1][0] > PACE_S:
             self.arrivals.popleft()

@@ -272,3 +272,21 @@ def test_the_pace_is_that_of_the_last_seconds_and_counts_anew_after_a_pause(ages
     counters.arrivals = collections.deque((now - age, 250 * k) for k, age in enumerate(ages_s))
     counters.rows = 250 * (len(ages_s) - 1)
     assert counters.rows_per_s() == pytest.approx(pace, abs=pace / 50)
+
+
+def test_rows_of_the_past_are_no_pace():
+    async def paces():
+        site, found = Site(MemorySource(), 10_000, history_s=600), []
+        await site.insert("a", -60, 5000)
+        await site.tick()
+        await site.pass_time(1)
+        assert len(site.shown) == 5000
+        found.append(site.feed.counters.rows_per_s())
+        for _ in range(2):
+            await site.insert("a", 0, 250)
+            await site.tick()
+        return [*found, site.feed.counters.rows_per_s()]
+
+    before, after = asyncio.run(paces())
+    assert before == 0
+    assert 0 < after <= 1000  # at least a quarter of a second is taken for it

@@ -292,6 +292,21 @@ test("of a second that a tick showed a part of, the rest is loaded as far as it 
   assert.deepStrictEqual([site.shown.size, site.feed.held, site.feed.counters.missedRows], [1200, 1200, 0]);
 });
 
+test("rows of the past are no pace", async () => {
+  const site = new Site(10_000, {}, 600);
+  site.source.insert("a", -60, 5000);
+  await site.tick();
+  await site.pass(1);
+  assert.deepStrictEqual([site.shown.size, site.feed.counters.toJSON().rows_per_s], [5000, 0]);
+  for (let k = 0; k < 2; k++) {
+    site.source.clock += 0.3;
+    site.source.insert("a", 0, 250);
+    await site.tick();
+  }
+  const pace = site.feed.counters.toJSON().rows_per_s; // at least a quarter of a second is taken for it
+  assert.ok(pace > 0 && pace <= 1000, `${pace}`);
+});
+
 test("rows of the last second fill the limit before older ones when the beginning takes long", async () => {
   const site = new Site(100, {}, 600);
   site.source.clock += 0.9;

@@ -163,6 +163,7 @@ export class Feed {
       if (shown !== this.shown) return;
       await this.forgetFewer(comparison.fewer, shown);
       if (shown !== this.shown) return;
+      if (this.isLoading && comparison.more.size) this.counters.beginPace();
       this.isLoading = false;
       this.counters.history = null;
       this.succeeded();

@@ -47,14 +47,10 @@ export class Counters {
   /** Rows are shown; newestMs and lagMs: of the newest one with a time near the database's clock, if any. */
   arrived(rows, newestMs = null, lagMs = null) {
     const now = performance.now();
-    if (this.rowAt === null)
-      this.arrivals = [[now, rows]]; // the pace counts from the first rows on
-    else {
-      this.gaps.push(Math.max(this.polledAt - this.rowAt, 0));
-      this.arrivals.push([now, this.rows + rows]);
-      if (this.gaps.length > MAX_GAPS) this.gaps.shift();
-      if (this.arrivals.length > MAX_ARRIVALS) this.arrivals.shift();
-    }
+    if (this.rowAt !== null) this.gaps.push(Math.max(this.polledAt - this.rowAt, 0));
+    if (this.gaps.length > MAX_GAPS) this.gaps.shift();
+    this.arrivals.push([now, this.rows + rows]);
+    if (this.arrivals.length > MAX_ARRIVALS) this.arrivals.shift();
     this.rows += rows;
     this.rowAt = now;
     this.isWaiting = false;
@@ -65,7 +61,12 @@ export class Counters {
   /** Rows count from none on: the table was made, or made anew. */
   beginAnew() {
     this.rows = 0;
-    this.arrivals = [[performance.now(), 0]]; // [when, rows by then]
+    this.arrivals = []; // [when, rows by then]: the pace counts from the first one on
+  }
+
+  /** What came up to now were rows of the past: the pace is that of what comes from now on. */
+  beginPace() {
+    this.arrivals = [];
   }
 
   /** So many more rows, or values of rows, could not be shown. */
@@ -85,6 +86,7 @@ export class Counters {
   }
 
   rowsPerS() {
+    if (!this.arrivals.length) return 0;
     const now = performance.now();
     while (this.arrivals.length > 1 && now - this.arrivals[1][0] > PACE_MS) this.arrivals.shift();
     const isAfterPause = this.arrivals.length > 2 && this.arrivals[1][0] - this.arrivals[0][0] > STEADY_MS;
