@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """One table of TDengine, live at http://localhost:8080/: python minimal.py [DB.TABLE [PORT]]
 
-Left out, and in bridge/: late rows, changing columns (feed.py), pushed rows (subscription.py), TLS
-(dsn.py), metrics (web.py), viewers that stall or crash the engine (requests.py, supervisor.py)."""
+Needs requirements.txt's versions. Left out, and in bridge/: late rows, changing columns (feed.py),
+pushed rows (subscription.py), TLS (dsn.py), metrics (web.py), stalls, crashes (supervisor.py)."""
 
 import asyncio, functools, importlib.resources, multiprocessing, os, signal, sys
 import pebble, perspective.handlers.tornado, pyarrow, taosws, tornado.web
@@ -89,12 +89,12 @@ const { Client } = customElements.get("perspective-viewer").__wasm_module__;
 const ws = Object.assign(new WebSocket("/websocket"), { binaryType: "arraybuffer" });
 const client = new Client(async (bytes) => ws.send(bytes.slice()), async () => ws.close());
 ws.onmessage = ({ data }) => client.handle_response(data);
-ws.onclose = () => setTimeout(() => fetch("/").then(() => location.reload(), ws.onclose), 1000);
+const again = () => setTimeout(() => fetch("/").then(() => location.reload(), again), 1000);
+ws.onclose = ({ reason }) => (reason ? viewer.replaceWith(reason) : again());
 await new Promise((opened) => (ws.onopen = opened));
 const [table = ws.close()] = await client.get_hosted_table_names();
 const [time] = await (await client.open_table(table)).columns();
-await viewer.load(client);
-await viewer.restore({ table, theme: "Pro Dark", sort: [[time, "desc"]] });
+viewer.load(client).then(() => viewer.restore({ table, theme: "Pro Dark", sort: [[time, "desc"]] }))
 </script>""")
 
 

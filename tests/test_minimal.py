@@ -399,3 +399,11 @@ def test_the_page_waits_for_the_first_rows_and_shows_rows_that_change(base, tmp_
             text = f"{value:,}"
             wait_until(lambda text=text: text in page.cells(), SHOWS_S, lambda: (page.cells(), page.errors))
         assert page.hosts_asked() == {f"localhost:{site.port}"}
+        # a request that is refused, as one of a newer viewer's, is told instead of tried for ever
+        page.evaluate(
+            "() => void document.querySelector('perspective-viewer').getTable().then((table) => table.delete())"
+        )
+        body = page.page.locator("body")
+        wait_until(
+            lambda: "may look, not touch" in body.inner_text(), SHOWS_S, lambda: (body.inner_text(), page.errors)
+        )
