@@ -7,18 +7,15 @@ Needs matplotlib (benchmarks/requirements.txt).
 """
 
 import pathlib
+import sys
 
-import matplotlib
 import measure
 import viewers
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402  (after the choice of a backend without a screen)
 
 STEPS = [1, 20, 100, 250, 500, 750, 1000, 1250, 1500, 1750, 2000]
 
 
-def draw(steps, name, file):
+def draw(pyplot, steps, name, file):
     figure, (waits, shares) = pyplot.subplots(1, 2, figsize=(8.8, 3.2), dpi=90, layout="constrained")
     counts = [step["viewers"] for step in steps]
     figure.suptitle("Grouped viewers of a server on one core, 1,000 rows/s, limit 1,000", fontsize=11)
@@ -42,12 +39,19 @@ def main():
     add("--steps", type=viewers.steps_of, default=STEPS, metavar="N,N,...", help="default: 1 to 2000")
     add("--out", type=pathlib.Path, default=measure.ROOT / "docs", metavar="FOLDER", help="default: docs")
     args = parser.parse_args()
+    try:
+        import matplotlib
+    except ImportError:
+        sys.exit("pictures.py: no matplotlib: venv/bin/python -m pip install -r benchmarks/requirements.txt")
+    matplotlib.use("Agg")  # without a screen, to be chosen first
+    from matplotlib import pyplot
+
     steps = []
     with measure.chain() as (chain, name):
         for step in viewers.measure_steps(chain, args.steps, args.seconds, until_ms=float("inf")):
             measure.note(viewers.describe(step))
             steps.append(step)
-    draw(steps, name, args.out / "cost-viewers.png")
+    draw(pyplot, steps, name, args.out / "cost-viewers.png")
     last = steps[-1]
     measure.row(f"{last['viewers']} grouped viewers, limit 1,000", name, viewers.describe(last))
 

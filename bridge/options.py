@@ -169,7 +169,8 @@ def server(doc, datasets, kind=TDENGINE, argv=None):
     datasets: {name: (database, table, title)}.
     """
     parser = Parser(doc)
-    parser.add_argument("--dataset", choices=[*datasets, "all"], help="which of the demo's tables (default: stocks)")
+    choices = [*datasets, "all"] if len(datasets) > 1 else list(datasets)
+    parser.add_argument("--dataset", choices=choices, help="which of the demo's tables (default: stocks)")
     parser.add_argument(
         "--table", action="append", default=[], metavar="DB.TABLE", help="a table of your own; may be repeated"
     )

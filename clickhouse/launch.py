@@ -82,7 +82,7 @@ async def use_given(launcher, given):
     if status:
         raise Failed(f"no ClickHouse answers at {shown} ({text}): start it, or correct or unset CLICKHOUSE_DSN")
     report(f"using ClickHouse {text} at {shown} (CLICKHOUSE_DSN)")
-    report(f"storing rows in {name}.stock_values there; DROP DATABASE {name} removes all of it")
+    report(f"storing rows in {name}.stock_values there; DROP TABLE {name}.stock_values removes them")
 
 
 async def embedded(launcher, wanted, why):

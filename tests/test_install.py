@@ -288,6 +288,7 @@ def test_uses_the_first_suitable_python_and_says_which(copy, tmp_path):
 
 def test_no_python_at_all(copy):
     line = only_line(copy.install(PYTHON="no-such-python"))
+    assert "there is no no-such-python;" in line
     assert "3.11 or newer" in line
     assert "PYTHON=" in line
 

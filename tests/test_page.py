@@ -103,7 +103,7 @@ def test_the_first_view_is_the_grouped_grid_and_its_numbers_change(browser, site
         headers = {text.strip() for text in page.grid()}
         assert {"AAPL.N", "Homer", "timestamp", "volume"} <= headers
         assert "Edit" not in headers
-        numbers = r"[\d,]+ rows/s · ([\d,]+ of )?[\d,]+ rows · newest [\d,]+ ms old · \d+ viewers?"
+        numbers = r"[\d,]+ rows/s · ([\d,]+ of )?[\d,]+ rows · last row [\d,]+ ms ago · \d+ viewers?"
         assert re.fullmatch(numbers, page.numbers())
         export(page)
         arrange(page, group_by=["client"], columns=["spread"], expressions={"spread": '"high" - "low"'})

@@ -42,7 +42,7 @@ def test_stocks_flow_and_ctrl_c_ends_everything(demo):
     shown = demo.wait_for_rows(other, port)
     assert f"answers on localhost:{demo.tdengine_port}" in shown
     assert "storing 1,000 rows/s in power.meters" in shown
-    assert "DROP DATABASE power" in shown
+    assert "DROP TABLE power.meters removes them" in shown
     assert list(health(port)["tables"]) == ["meters_values"]
     other.signal(signal.SIGTERM)
     assert other.ends_within(ENDS_S) == 0, demo.log(other)
@@ -280,6 +280,8 @@ def test_incomplete_is_running_and_said_and_so_is_an_error_while_it_runs(demo):
     assert "page at" in process.stdout()
     (demo.folder / "health.json").write_text(as_health(table("stale", dataset="stocks", error="TDengine is\naway")))
     wait_until(lambda: "(stale: TDengine is away)" in process.stdout(), 30, lambda: demo.log(process))
+    (demo.folder / "health.json").write_text(as_health(table("stale", dataset="stocks")))
+    wait_until(lambda: "(stale: no new rows" in process.stdout(), 30, lambda: demo.log(process))
     demo.end(process)
 
 
@@ -354,6 +356,27 @@ def test_uses_the_tdengine_of_the_environment(demo):
         assert "docker.sh was here" in shown
         assert f"TDengine in Docker on port {port}" in shown
         demo.end(process)
+
+
+UNSENT = """
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+signal.sigwait({signal.SIGTERM})
+print("producer.py: 30 rows not sent, or sent without confirmation", file=sys.stderr, flush=True)
+sys.exit(print("sent 10 rows in 1 batches", flush=True) or 1)
+"""
+
+
+def test_rows_that_a_producer_could_not_send_are_told_at_the_end(demo):
+    demo.fake_services(as_health(table(dataset="stocks")), UNSENT)
+    process = demo.start()
+    demo.wait_for_rows(process)
+    process.signal(signal.SIGINT)
+    demo.assert_ended(process, 1)
+    assert sent(process.stdout()) == 10
+    assert demo.errors(process) == [
+        "run.sh: producer-stocks: producer.py: 30 rows not sent, or sent without confirmation"
+    ]
 
 
 def test_stand_in_is_insisted_on(demo):
@@ -456,6 +479,7 @@ def test_an_environment_without_taosws_is_named(demo):
         ["--docker=yes"],
         ["--node", "--history", "1m"],
         ["--table", "nodot"],
+        ["--table", "d.t", "--rows", "9"],
     ],
     ids=" ".join,
 )
@@ -497,7 +521,7 @@ def test_clean_removes_what_the_demo_has_put_there_after_a_question(demo):
     assert {path.name for path in demo.folder.iterdir()} == before
     result = demo.run("--clean", stdin="y\n")
     assert result.returncode == 0, result
-    for name in (".logs", ".data", "env.sh", "DROP DATABASE stocks"):
+    for name in (".logs", ".data", "env.sh", "DROP TABLE stocks.stocks_values"):
         assert name in result.stdout
     # an environment that install.sh has not made stays
     assert before - {path.name for path in demo.folder.iterdir()} == {".logs", ".data", ".cache", "env.sh"}

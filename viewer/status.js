@@ -6,14 +6,14 @@ const SYMBOLS = { live: "●", waiting: "◌", stale: "▲", incomplete: "▲", 
 const count = (value) => Math.round(value).toLocaleString("en");
 const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 
-/** The numbers of a table, as "250 rows/s · 20,000 of 50,500 rows · newest 119 ms old · 3 viewers". */
+/** The numbers of a table, as "250 rows/s · 20,000 of 50,500 rows · last row 119 ms ago · 3 viewers". */
 export function numbers(health, name) {
   const { rows, rows_per_s, age_ms, held = rows } = health.tables[name];
   const age = Math.max(age_ms, 0); // the server's clock and the database's may differ
   return [
     `${count(rows_per_s)} rows/s`,
     held < rows ? `${count(held)} of ${plural(rows, "row")}` : plural(rows, "row"),
-    age_ms === null ? "no row yet" : `newest ${age < 10_000 ? `${count(age)} ms` : `${count(age / 1000)} s`} old`,
+    age_ms === null ? "no row yet" : `last row ${age < 10_000 ? `${count(age)} ms` : `${count(age / 1000)} s`} ago`,
     plural(health.viewers, "viewer"),
   ].join(" · ");
 }

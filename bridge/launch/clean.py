@@ -11,8 +11,9 @@ OWN = [".cache", ".data", ".logs", "node/node_modules", "tdengine-client", "tden
 OWN += ["clickhouse/.cache", "clickhouse/.data", "clickhouse/.logs", "clickhouse/.password"]
 OWN += [".pytest_cache", ".ruff_cache"]
 STAYS = """Rows in a TDengine or ClickHouse of yours stay. To remove those, too:
-    in TDengine     DROP DATABASE stocks; DROP DATABASE power
-    in ClickHouse   DROP DATABASE stocks
+    in TDengine     DROP TABLE stocks.stocks_values; DROP TABLE power.meters
+    in ClickHouse   DROP TABLE stocks.stock_values
+    after --subscribe first DROP TOPIC what SHOW TOPICS names; of a database that a DSN names its name instead
     in Docker       ./docker.sh --stop && docker volume rm tdengine-perspective-data (or clickhouse-...)"""
 
 

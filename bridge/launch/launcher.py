@@ -11,7 +11,7 @@ import os
 import socket
 
 from .. import options
-from . import Failed, Unusable, clean, install, one_line, report, running
+from . import Failed, Unusable, clean, complain, install, one_line, report, running
 from .progress import Progress
 from .watchdog import PRODUCER
 
@@ -109,6 +109,7 @@ class Launcher:
         self.python, self.logs = self.folder / "venv/bin/python", self.folder / ".logs"
         self.env = {}  # of the services
         self.producers = []
+        self.told = None  # the service whose end was reported
         self.guards = []  # tasks that keep a service alive, and fail when they can't
 
     async def run(self):
@@ -186,6 +187,7 @@ class Launcher:
 
     def end_of(self, service):
         """Failed: a service has ended; the end of its log."""
+        self.told = service
         head = f"{service.name} has ended with status {service.status}; the end of {self.short(service.log)}:"
         return Failed("\n".join([head, *service.last_lines()]), 2 if service.status == 2 else 1)  # 2: wrong arguments
 
@@ -206,11 +208,14 @@ class Launcher:
                 task.cancel()
 
     def ended(self):
-        """The producers' last lines; the exit status, 1 when one of them could not send all."""
+        """The producers' last lines; the exit status, 1 when one of them could not send all, which is said."""
         status = 0
         for service in self.producers:
             report(f"{service.name}: {one_line((service.last_lines(1) or [''])[0])}")
             status |= service.status == 1
+            if service.status == 1 and service is not self.told:
+                why = [line for line in service.last_lines() if line.startswith("producer.")]
+                complain(f"run.sh: {service.name}: {one_line((why or ['it could not send all'])[-1])}")
         return status
 
 

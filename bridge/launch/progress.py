@@ -41,6 +41,8 @@ def summary(state):
         line += f" (incomplete: {missed:,} rows and {unshown:,} values could not be shown)"
     elif state.get("status") != "ok":
         why = next(filter(None, (table.get("error") for table in tables)), None)
+        if why is None and state.get("status") == "stale":
+            why = "no new rows: is what writes them running?"
         line += f" ({state.get('status')}: {one_line(why)})" if why else f" ({state.get('status')})"
     return line
 

@@ -6,7 +6,10 @@ find_python() {
     script=$1 refused='' python=''
     if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3 python3.14 python3.13 python3.12 python3.11; fi
     for name in "$@"; do
-        found=$(command -v "$name") || continue
+        if ! found=$(command -v "$name"); then
+            [ -z "${PYTHON:-}" ] || refused="there is no $name; "
+            continue
+        fi
         why=$("$found" bridge/launch/python_check.py 2>/dev/null) || why='does not run'
         if [ -z "$why" ]; then
             python=$found

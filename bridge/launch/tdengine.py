@@ -38,6 +38,8 @@ def check(args):
     """Unusable when arguments contradict each other."""
     if args.node and (args.subscribe or args.history):
         raise Unusable(f"--node polls, without --{'subscribe' if args.subscribe else 'history'}")
+    if args.rows and not datasets(args):
+        raise Unusable("--rows is of the demo's own rows, and with --table alone none are made: leave it out")
     if args.docker and args.stand_in:
         raise Unusable("--docker and --stand-in contradict each other")
     port_of("TDENGINE_PORT", 6041)
@@ -116,7 +118,12 @@ def writes(args, database):
         name = database or usual
         report(
             f"storing {pace:,.0f} rows/s in {name}.{table} there, each kept for a day if the demo makes this database; "
-            f"DROP DATABASE {name} removes all of it"
+            f"DROP TABLE {name}.{table} removes them"
+        )
+    if args.subscribe:
+        report(
+            "--subscribe makes a topic for each table there, which stays: SHOW TOPICS names them, and TDengine drops "
+            "no such table or database before DROP TOPIC"
         )
 
 

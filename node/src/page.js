@@ -10,7 +10,13 @@ import http from "node:http";
 
 const PAGE = new URL("../../prsp-viewer.html", import.meta.url);
 const PATHS = ["/", "/prsp-viewer.html"];
-const port = Number(process.argv[2] ?? 3000);
+const [given = "3000"] = process.argv.slice(2);
+if (!/^\d{1,5}$/.test(given) || Number(given) > 65_535) {
+  const isHelp = ["-h", "--help"].includes(given);
+  process.stderr.write(isHelp ? "usage: node src/page.js [PORT]\n" : `page.js: '${given}' is no port\n`);
+  process.exit(isHelp ? 0 : 2);
+}
+const port = Number(given);
 
 const server = http.createServer((request, response) => {
   const isPage = PATHS.includes(request.url.split("?")[0]);

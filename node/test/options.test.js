@@ -21,3 +21,14 @@ test("the README names every flag of both scripts and no other", () => {
   assert.ok(flags.length > 25);
   assert.deepStrictEqual([...new Set(named)].sort(), [...new Set(flags)].sort());
 });
+
+test("the page's own server takes a port, and says how it is started", () => {
+  for (const [args, status, words] of [
+    [["--help"], 0, "usage: node src/page.js [PORT]"],
+    [["x"], 2, "'x' is no port"],
+    [["65536"], 2, "'65536' is no port"],
+  ]) {
+    const done = run("page.js", ...args);
+    assert.deepStrictEqual([done.status, done.stderr.includes(words)], [status, true], done.stderr);
+  }
+});

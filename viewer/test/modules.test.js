@@ -94,9 +94,12 @@ test("a layout resets all that it does not name, and is closed on a phone", asyn
 });
 
 test("the status line tells rows that are held from rows since the start", () => {
-  assert.equal(numbers(HEALTH, "stock_values"), "1,000 rows/s · 20,000 of 50,500 rows · newest 119 ms old · 1 viewer");
+  assert.equal(
+    numbers(HEALTH, "stock_values"),
+    "1,000 rows/s · 20,000 of 50,500 rows · last row 119 ms ago · 1 viewer",
+  );
   const few = health({ rows: 1, held: 1, rows_per_s: 0, age_ms: 70_000 }, { viewers: 2 });
-  assert.equal(numbers(few, "stock_values"), "0 rows/s · 1 row · newest 70 s old · 2 viewers");
+  assert.equal(numbers(few, "stock_values"), "0 rows/s · 1 row · last row 70 s ago · 2 viewers");
 });
 
 test("what is wrong is said in words, when something is", () => {
