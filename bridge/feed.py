@@ -108,9 +108,9 @@ class Feed:
             shown.count(second, rows)
         self.shown, self.newest, self.loading = shown, None, True
         before = sum(shown.hours.values())
-        self.counters.note = f"{self.source} has rows, but none since the start: --history shows older ones"
-        if not before:
-            self.counters.note = f"{self.source} has no rows yet"
+        hint = "is its producer running?" if self.source.dataset else "--history shows older ones"
+        there = f"rows, but none since the start: {hint}" if before else "no rows yet"
+        self.counters.note = f"{self.source} has {there}"
 
     async def put(self, rows):
         """Shows rows that are not shown yet, oldest first; when that fails they don't count as shown."""

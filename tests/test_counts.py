@@ -192,6 +192,8 @@ def test_rows_from_before_the_servers_start_are_not_shown(chains):
     assert chain.producer("--batches", 8).wait(30) == 0
     time.sleep(3)  # not a wait for anything: the rows must be older than the window reaches
     viewers = [each.server() and each.viewer() for each in chains]
+    for each in chains:
+        wait_until(lambda c=each: "is its producer running?" in (c.table()["error"] or ""), 15, each.health)
     producer = chain.producer("--batches", 8)
     assert producer.wait(30) == 0, producer.log()
     for viewer in viewers:

@@ -97,7 +97,8 @@ export class Feed {
     for (const [second, rows] of await this.source.counts(1, knownFrom, this.start)) shown.count(second, rows);
     Object.assign(this, { shown, newest: null, isLoading: true });
     const before = [...shown.hours.values()].some((rows) => rows);
-    const note = before ? "has rows, but none since the start: --history shows older ones" : "has no rows yet";
+    const hint = this.source.dataset ? "is its producer running?" : "--history shows older ones";
+    const note = before ? `has rows, but none since the start: ${hint}` : "has no rows yet";
     this.counters.note = `${this.source} ${note}`;
   }
 
