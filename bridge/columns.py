@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from .sql import quoted
 
-UNSHOWN = "(unshown values)"  # an extra column, there only when needed: how many of a row's values became null
-ROW = "(row)"  # an extra column, of sources whose rows can be told apart by nothing else
+UNSHOWN = "__unshown__"  # an extra column, there only when needed: how many of a row's values became null
+ROW = "__row__"  # an extra column, of sources whose rows can be told apart by nothing else
+RESERVED = ("psp_", "__")  # how names that the engine, its viewer or we use begin: their columns lose rows, or crash
 # Wider than TDengine's where the engine's sums overflow as rows leave a table with a limit (docs/engine-faults.md).
 INTEGERS = {
     "TINYINT": pa.int32(), "SMALLINT": pa.int32(), "INT": pa.int32(), "BIGINT": pa.int64(),
@@ -46,6 +47,19 @@ def decoded(value):
 def key_text(value):
     """As decoded(), but rows must still be told apart by what is not UTF-8."""
     return value.decode(errors="backslashreplace")
+
+
+def shown_names(names, ours=()):
+    """{name of a table's column: its name in Perspective}: `_` is appended to RESERVED names and to `ours`."""
+    shown = {}
+    for name in names:
+        found = name
+        if name in ours or name.startswith(RESERVED):
+            found += "_"
+            while found in names or found in shown.values():
+                found += "_"
+        shown[name] = found
+    return shown
 
 
 def column(name, kind, precision, is_key=False, is_date=False):

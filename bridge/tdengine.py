@@ -3,6 +3,7 @@
 taosws runs in a child process (child.py). The functions at the end of this file are what that process runs.
 """
 
+import dataclasses
 import re
 
 import pyarrow as pa
@@ -93,18 +94,17 @@ class Table:
             raise Error(f"[0x2603] {self} was dropped while it was described")
         precision = precisions[0][0]
         keys = [row[0] for row in described if row[3] in ("COMPOSITE KEY", "PRIMARY KEY")]
-        columns = tuple(
-            col.column(name, kind, precision, name in keys, name in self.dates) for name, kind, *_ in described
-        )
-        if supertable and "tbname" not in [each.name for each in columns]:
-            columns += (col.TBNAME,)
+        subtable = (col.TBNAME,) if supertable else ()
+        shown = col.shown_names([row[0] for row in described], [each.name for each in subtable])
+        columns = [col.column(name, kind, precision, name in keys, name in self.dates) for name, kind, *_ in described]
+        columns = (*(dataclasses.replace(each, name=shown[each.name]) for each in columns), *subtable)
         found = (columns, str(created), supertable)
         changed = found != (self.columns, self.created, self.supertable)
         self.columns, self.created, self.supertable = found
         self.units_per_s = UNITS_PER_S[precision]
         self.time = quoted(described[0][0])
         # what tells two rows apart: the time, a composite key, and in a supertable the subtable
-        self.key = [described[0][0], *keys, *(["tbname"] if supertable else [])]
+        self.key = [shown[name] for name in (described[0][0], *keys)] + [each.name for each in subtable]
         self.select = ", ".join(each.expression for each in columns)
         return changed
 

@@ -3,16 +3,18 @@
 import asyncio
 import collections
 import concurrent.futures
+import dataclasses
 import re
 
 import pyarrow as pa
 
-from bridge.columns import ROW, UNSHOWN, Column
+from bridge.columns import ROW, UNSHOWN, Column, shown_names
 from bridge.sql import literal
 from clickhouse.client import BAD_OPTIONS, ERRORS, READ_TIMEOUT_S, REFUSED, code, connect, words
 
 CALL_LIMIT_S = 10  # a query that takes longer is given up, even when bytes still trickle in
 NO_DATABASE, NO_TABLE, NO_COLUMN = 81, 60, {10, 16, 47}  # ClickHouse's codes
+ALIAS = "__table__"  # the table's in SQL, where no column is shown under such a name
 # Wider where the engine's sums overflow as rows leave a table with a limit (docs/engine-faults.md)
 NUMBERS = dict.fromkeys(["Int8", "Int16", "Int32", "UInt8", "UInt16"], "int32")
 NUMBERS |= {"Int64": "int64", "UInt32": "int64", "UInt64": "uint64"}
@@ -110,7 +112,7 @@ def arranged(rows, columns):
 def column(name, kind):
     """The Column of a DESCRIBE row, and the condition under which it shows a value, or None: always."""
     kind = re.sub(r"^((LowCardinality|Nullable)\()+", "", kind)
-    expression, base = f"t.{quoted(name)}", re.match(r"\w+", kind)[0]
+    expression, base = f"{ALIAS}.{quoted(name)}", re.match(r"\w+", kind)[0]
     if base in NUMBERS:
         return Column(name, expression, pa.type_for_alias(NUMBERS[base])), None
     if base == "Bool":
@@ -140,7 +142,7 @@ class Table:
     """A table or view of ClickHouse: its columns as DESCRIBE names them, and counts of its rows.
 
     Times are seconds since 1970, UTC. Its time is the first DateTime or DateTime64 column. Rows with equal timestamps
-    are different rows, and so are rows that are equal in all columns. In SQL the table's alias is t.
+    are different rows, and so are rows that are equal in all columns.
     """
 
     errors, supertable = Error, False
@@ -148,7 +150,7 @@ class Table:
     def __init__(self, reader, database, name, title=None, dataset=None):
         self.reader, self.database, self.table = reader, database, name
         self.title, self.dataset = title or name, dataset
-        self.name = f"{quoted(database)}.{quoted(name)} AS t"
+        self.name = f"{quoted(database)}.{quoted(name)} AS {ALIAS}"
         self.columns, self.created, self.units_per_s = (), None, 0
 
     def __str__(self):
@@ -156,7 +158,7 @@ class Table:
 
     async def describe(self):
         """Reads columns and precision; True when they differ from before. Error when there is no such table."""
-        described = await self.reader.query(f"DESCRIBE TABLE {self.name.removesuffix(' AS t')}")
+        described = await self.reader.query(f"DESCRIBE TABLE {self.name.removesuffix(f' AS {ALIAS}')}")
         created = await self.reader.query(
             f"SELECT toString(uuid) FROM system.tables WHERE database = {literal(self.database)} "
             f"AND name = {literal(self.table)}"
@@ -165,14 +167,15 @@ class Table:
         time = next((name for name in kinds if kinds[name].startswith("DateTime")), None)
         if time is None:
             raise Error(f"{self} has no column of type DateTime64 or DateTime", NO_TABLE)
-        columns, shown_if = zip(*(column(name, kind) for name, kind in kinds.items()), strict=True)
+        shown, found = shown_names(kinds), [column(name, kind) for name, kind in kinds.items()]
+        columns = tuple(dataclasses.replace(each, name=shown[each.name]) for each, _ in found)
         changed = (columns, created) != (self.columns, self.created)
         self.columns, self.created = columns, created
         self.digits = digits_of(kinds[time])
-        self.units_per_s, self.time = 10**self.digits, f"t.{quoted(time)}"
-        self.key = [time, ROW]
-        unshown = " + ".join(f"ifNull(NOT {condition}, 0)" for condition in shown_if if condition) or "0"
-        extra = [f"sipHash64(tuple(t.*)) AS {quoted(ROW)}", f"toInt64({unshown}) AS {quoted(UNSHOWN)}"]
+        self.units_per_s, self.time = 10**self.digits, f"{ALIAS}.{quoted(time)}"
+        self.key = [shown[time], ROW]
+        unshown = " + ".join(f"ifNull(NOT {condition}, 0)" for _, condition in found if condition) or "0"
+        extra = [f"sipHash64(tuple({ALIAS}.*)) AS {quoted(ROW)}", f"toInt64({unshown}) AS {quoted(UNSHOWN)}"]
         self.select = ", ".join([f"{each.expression} AS {quoted(each.name)}" for each in columns] + extra)
         return changed
 

@@ -146,7 +146,8 @@ class Select:
             return self.function(parser.one_of("count", "sum", "cast", "server_version"))
         if parser.accept("_wstart"):
             return Column("_wstart", TIMESTAMP, stored="w")  # which DuckDB does not find without a window
-        column = named(self.names, "tbname" if parser.accept("tbname") else parser.name())
+        subtable = parser.accept("tbname")  # without back-quotes, also beside a column of that name
+        column = named(self.names[-1:], "tbname") if subtable else named(self.names, parser.name())
         self.used.add(column.stored)
         return column
 

@@ -10,6 +10,8 @@ import pytest
 from chain import SOURCES, Chain, Database
 from helpers import wait_until
 
+from bridge.columns import ROW, UNSHOWN
+
 
 @contextlib.contextmanager
 def sites_of(kind, sources, shared_stand_in, folder):
@@ -67,6 +69,7 @@ MOST = "false, 127, 32767, 2147483647, 9223372036854775807, 255, 65535, 42949672
 MOST += "'text', 'größe', '\\x00ff', 1795411690500000, 99999999.9999"
 NULLS = ", ".join(["NULL"] * 16)
 NAMES = ["`Machine Log`", '`it\'s <b>"Größe"</b>`']
+RESERVED = ["__INDEX__", "__ROW_PATH__", "psp_okey", "psp_op", "psp_op_", "psp_strand_count", ROW, UNSHOWN, "tbname"]
 TABLES = {  # name: columns
     "types": ALL,
     "devices": "ts TIMESTAMP, v INT, w INT) TAGS (site NCHAR(10), `group` INT",
@@ -76,6 +79,7 @@ TABLES = {  # name: columns
     "Wide Table": "ts TIMESTAMP, " + ", ".join(f"c{k} INT" for k in range(199)),
     "grows": "ts TIMESTAMP, a INT",
     "clocks": "ts TIMESTAMP, id INT PRIMARY KEY, v INT) TAGS (device INT",
+    "reserved": f"ts TIMESTAMP, {', '.join(f'`{name}` INT' for name in RESERVED)}) TAGS (psp_pkey INT",
     **dict.fromkeys([name.strip("`") for name in NAMES], "`Zeit` TIMESTAMP, `select` INT, `a.b` INT, `it's` NCHAR(5)"),
 }
 PERSPECTIVE = {"ts": "datetime", "other": "datetime", "b": "boolean", "f": "float", "d": "float", "m": "float"}
@@ -197,6 +201,27 @@ def test_names_of_any_kind(sites):
             assert list(site.see(name.strip("`"))["columns"]) == ["Zeit", "select", "a.b", "it's"]
         lines = site.running.stderr().splitlines()
         assert all(re.match(r"\d{4}-\d\d-\d\d .* [A-Z]+ ", line) for line in lines), lines
+
+
+def test_columns_with_names_that_perspective_or_the_bridge_use(sites):
+    into = "{{db}}.`Reserved {0}` USING {{db}}.reserved TAGS ({0}) VALUES ({1}, {2})"
+    values = ", ".join(map(str, range(len(RESERVED))))
+    for k in range(1, 4):  # Perspective's own columns are there from the second update on
+        stamp = time.time_ns() // 1000
+        inserts = " ".join(into.format(device, stamp, values) for device in (5, 6))
+        sites[0].database.query(f"INSERT INTO {inserts}")
+        for site in sites:
+            assert wait_for(site, "reserved", 2 * k)["unshown_values"] == 0
+    shown = [f"{name}_" for name in RESERVED]
+    shown[3:5] = ["psp_op__", "psp_op___"]  # psp_op_ is a column's own name
+    for site in sites:
+        columns = site.see("reserved")["columns"]
+        assert list(columns) == ["ts", *shown, "psp_pkey_", "tbname"]
+        assert [columns[name] for name in shown] == [[k] * 6 for k in range(len(RESERVED))]
+        assert sorted(columns["psp_pkey_"]) == [5] * 3 + [6] * 3
+        assert sorted(columns["tbname"]) == ["Reserved 5"] * 3 + ["Reserved 6"] * 3
+        found = site.see("reserved", group_by=["psp_pkey_"], columns=["psp_strand_count_", "__ROW_PATH___"])["columns"]
+        assert found == {"__ROW_PATH__": [[], [5], [6]], "psp_strand_count_": [30, 15, 15], "__ROW_PATH___": [6, 3, 3]}
 
 
 def test_a_wide_table(sites):

@@ -203,6 +203,9 @@ KINDS = {  # type: (value in SQL, what a viewer gets)
 }
 
 
+RESERVED = ["__INDEX__", "psp_op", "psp_strand_count", ROW, UNSHOWN]
+
+
 def test_columns_of_every_kind_and_rows_of_any_clock_of_tables_of_ones_own(chain):
     for name, time in CLOCKS.items():
         chain.database.create_table(time=time, name=name)
@@ -218,11 +221,13 @@ def assert_columns_of_every_kind_are_read(chain):
     database = chain.database
     columns = ", ".join(f"c{k} {kind}" for k, kind in enumerate(KINDS))
     columns = f"`a b` UInt8, at DateTime64(6, 'UTC'), {columns}, twice Int32 MATERIALIZED 2, other Int32 ALIAS 3"
+    columns += "".join(f", `{name}` Int32 MATERIALIZED 4" for name in [*RESERVED, "k", "t"])
     database.query(f"CREATE TABLE {{db}}.`It's mine` ({columns}) ENGINE = MergeTree ORDER BY `a b`")
     values = ", ".join(value for value, _ in KINDS.values())
     database.query(f"INSERT INTO {{db}}.`It's mine` VALUES (1, '2026-01-02 03:04:05.678901', {values})")
     expected = {"a b": 1, "at": datetime.datetime(2026, 1, 2, 3, 4, 5, 678901)}
     expected |= {f"c{k}": value for k, (_, value) in enumerate(KINDS.values())} | {"twice": 2, "other": 3}
+    expected |= {f"{name}_": 4 for name in RESERVED} | {"k": 4, "t": 4}
 
     async def read():
         reader = Reader(dsn.clickhouse(database.dsn))

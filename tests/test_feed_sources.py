@@ -82,7 +82,7 @@ class ClickHouseTable(Clocked, clickhouse.Table):
     one_device, read = False, staticmethod(read_clickhouse)
 
     async def make(self, digits):
-        self.sql_name = self.name.removesuffix(" AS t")
+        self.sql_name = self.name.removesuffix(f" AS {clickhouse.ALIAS}")
         columns = f"ts DateTime64({digits}, 'UTC'), device String"
         self.direct(f"CREATE TABLE {self.sql_name} ({columns}) ENGINE = MergeTree ORDER BY ts")
         await self.describe()

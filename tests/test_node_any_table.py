@@ -7,6 +7,7 @@ from test_any_table import (  # noqa: F401 (pytest runs them with this module's 
     test_a_column_added_or_a_table_made_anew_is_noticed,
     test_a_composite_key_tells_rows_of_one_time_apart,
     test_a_wide_table,
+    test_columns_with_names_that_perspective_or_the_bridge_use,
     test_each_type_is_shown_exactly,
     test_names_of_any_kind,
     test_rows_of_any_clocks_are_shown_once_or_counted,

@@ -13,6 +13,7 @@ const INTEGERS = {
   "SMALLINT UNSIGNED": arrow.int32(),
 };
 const LONG_INTEGERS = { "INT UNSIGNED": arrow.int64(), BIGINT: arrow.int64(), "BIGINT UNSIGNED": arrow.uint64() };
+const RESERVED = /^(psp_|__)/; // how names that the engine or its viewer use begin: their columns lose rows, or crash
 const MOST = "1.7976931348623157e308"; // of all numbers
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -68,6 +69,22 @@ export function columnOf(name, described, precision, isKey = false, isDate = fal
 }
 
 export const TBNAME = { ...columnOf("tbname", "VARCHAR", "ms", true), expression: "CAST(tbname AS VARBINARY)" };
+
+/** Map of the names of a table's columns to those in Perspective: `_` is appended to RESERVED ones and to `ours`. */
+export function shownNames(names, ours = []) {
+  const shown = new Map();
+  const taken = new Set(names);
+  for (const name of names) {
+    let found = name;
+    if (ours.includes(name) || RESERVED.test(name)) {
+      do found += "_";
+      while (taken.has(found));
+      taken.add(found);
+    }
+    shown.set(name, found);
+  }
+  return shown;
+}
 
 /** [rows as Arrow in bytes, how many values became null as their column can't show them]; rows: {values}. */
 export function toArrow(rows, columns) {

@@ -1,6 +1,6 @@
 /** Reads TDengine: describes a table, reads its rows, counts them; errors in words. */
 
-import { columnOf, TBNAME, UNITS_PER_S } from "./columns.js";
+import { columnOf, shownNames, TBNAME, UNITS_PER_S } from "./columns.js";
 import { literal, quoted } from "./names.js";
 import { query, TDengineError, UnansweredError } from "./rest.js";
 import { floorDivide } from "./times.js";
@@ -44,18 +44,24 @@ export class Table {
     const [[precision] = []] = await query(this.dsn, `SELECT \`precision\` ${named}`);
     if (!precision || !created.length) throw new TDengineError("0x2603", `${this} was dropped while it was described`);
     const keys = described.filter((row) => KEY_NOTES.includes(row[3])).map(([name]) => name);
+    const subtable = isSupertable ? [TBNAME] : [];
+    const names = described.map(([name]) => name);
+    const shown = shownNames(
+      names,
+      subtable.map(({ name }) => name),
+    );
     const columns = described.map(([name, type]) => {
-      return columnOf(name, type, precision, keys.includes(name), this.dates.includes(name));
+      const column = columnOf(name, type, precision, keys.includes(name), this.dates.includes(name));
+      return { ...column, name: shown.get(name) };
     });
-    if (isSupertable && !columns.some(({ name }) => name === "tbname")) columns.push(TBNAME);
+    columns.push(...subtable);
     const identity = JSON.stringify([described, created, isSupertable, precision]);
     const hasChanged = identity !== this.identity;
     // what tells two rows apart: the time, a composite key, and in a supertable the subtable
-    const key = [...keys, ...(isSupertable ? ["tbname"] : [])];
-    const places = key.map((name) => columns.findIndex((column) => column.name === name));
+    const places = [...keys.map((name) => names.indexOf(name)), ...subtable.map(() => names.length)];
     Object.assign(this, { columns, places, isSupertable, identity, unitsPerS: UNITS_PER_S[precision] });
     this.time = quoted(described[0][0]);
-    this.timeName = described[0][0];
+    this.timeName = columns[0].name;
     this.makeSelect();
     return hasChanged;
   }
