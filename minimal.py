@@ -43,12 +43,12 @@ async def perspective_thread(client, database, table, hosted=None, since=0, show
     described = await read_tdengine(f"DESCRIBE `{database}`.`{table}`")
     columns = [(name, kind.partition("(")[0], note) for name, kind, _, note, *_ in described]
     if any(note == "TAG" for *_, note in columns):  # a supertable's rows differ by subtable, too
-        columns.insert(1, ("tbname", "VARCHAR", "COMPOSITE KEY"))
+        columns.insert(1, ("tbname", "tbname", "COMPOSITE KEY"))
     names, kinds, notes = zip(*columns, strict=True)
     where = f"information_schema.ins_databases WHERE name = '{database}'"
     ((unit,),) = await read_tdengine(f"SELECT `precision` FROM {where}")
     key, second = 1 + notes.count("COMPOSITE KEY"), {"ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
-    select = [SELECT.get(name, SELECT.get(kind, "`{}`")).format(name) for name, kind, _ in columns]
+    select = [SELECT.get(kind, "`{}`").format(name) for name, kind, _ in columns]
     sql = f"SELECT {', '.join(select)} FROM `{database}`.`{table}` WHERE `{names[0]}` BETWEEN"
     order = f"ORDER BY `{names[0]}` DESC LIMIT {LIMIT}"
     host = functools.partial(client.table, limit=LIMIT, name=table)  # empty, it could freeze

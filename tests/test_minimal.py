@@ -147,7 +147,7 @@ def test_each_row_of_a_plain_table_is_shown_once(base, tmp_path):
 
 
 def test_rows_of_two_subtables_with_equal_values_are_two_rows(base, tmp_path):
-    base.query("CREATE TABLE {db}.devices (ts TIMESTAMP, v INT) TAGS (site VARCHAR(10), `group` INT)")
+    base.query("CREATE TABLE {db}.devices (ts TIMESTAMP, `VARCHAR` INT) TAGS (site VARCHAR(10), `group` INT)")
     with minimal(base, tmp_path, "devices") as site:
         for _ in range(5):
             stamp = time.time_ns() // 1000
@@ -156,6 +156,7 @@ def test_rows_of_two_subtables_with_equal_values_are_two_rows(base, tmp_path):
             base.query(f"INSERT INTO {into}")
         found = site.wait_for(200)
         assert found["columns"]["site"] == ["hér"] * 200
+        assert found["columns"]["VARCHAR"] == [1] * 200
         assert sorted(set(found["columns"]["tbname"])) == ["D B", "D a"]
         assert list(found["columns"])[:2] == ["ts", "tbname"]
         assert_a_signal_ends_it_with_its_reader(site, signal.SIGTERM)
