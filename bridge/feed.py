@@ -177,7 +177,7 @@ class Feed:
         """Reads and shows the rows that were not shown, the newest that fit; all others are missed."""
         room = self.limit - self.held if self.loading else 0 if self.full else self.limit
         self.full = False
-        sizes, left = comparison.fit(room)
+        (sizes, left), alike = comparison.fit(room), {}
         if any(second >= self.began for second in sizes):
             self.late_at = time.monotonic()
         if self.loading and sum(sizes.values()) > self.limit // 10:
@@ -187,16 +187,16 @@ class Feed:
             found = await self.read(self.source, self.source.between(first, end), rows)
             if shown is not self.shown:
                 return
+            alike |= shown.alike(found)
             await self.put(shown.unseen(found))
             if self.counters.history:
                 self.counters.history["loaded"] += rows
         if shown is not self.shown:
             return
         for second, rows in left.items():  # now: what is counted can't be told from what is new any more
-            rows = min(rows, comparison.more[second][0] - shown.expected(second))
-            if rows > 0:  # or what was read holds rows that came, while others are gone, after they were counted
-                shown.count(second, rows)
-                self.leave_out(second, rows)
+            self.leave_out(second, comparison.count(second, rows))
+        for second, rows in alike.items():
+            self.counters.missed(comparison.count(second, rows))
 
     def leave_out(self, second, rows):
         """Rows that don't fit the limit: missed, unless stored before this server's start and so just not wanted."""

@@ -107,6 +107,14 @@ class Comparison:
                 left[second] = more - fit
         return sizes, left
 
+    def count(self, second, rows):
+        """Counts so many rows as stored without being shown, at most those that are; returns how many."""
+        # less than 0: what was read holds rows that came, while others are gone, after they were counted
+        rows = max(min(rows, self.more[second][0] - self.shown.expected(second)), 0)
+        if rows:
+            self.shown.count(second, rows)
+        return rows
+
 
 def ranges_of(sizes, most):
     """[(first, end, rows)] of {second: rows}: seconds that are read together, `most` rows at once or 1,000.

@@ -44,6 +44,12 @@ class Shown:
         keys = zip(times, *others, strict=True) if others else times
         return [(time // self.units_per_s, key) for time, key in zip(times, keys, strict=True)]
 
+    def alike(self, rows):
+        """{second: how many of an Arrow table's rows have the key of another one}: only one of those can be shown."""
+        keys = self.keys(rows)
+        seconds, distinct = [second for second, _ in keys], [second for second, _ in set(keys)]
+        return collections.Counter(seconds) - collections.Counter(distinct)
+
     def unseen(self, rows):
         """The rows that were surely not shown yet, in reversed order; from now on they count as shown.
 

@@ -121,6 +121,22 @@ def test_of_a_second_that_a_tick_showed_a_part_of_the_rest_is_loaded_as_far_as_i
     assert site.feed.counters.missed_rows == 0
 
 
+def test_rows_that_nothing_tells_apart_are_counted_as_missed_once():
+    async def two_rows_of_each_time():
+        site, found = Site(MemorySource(), 1000, history_s=600), []
+        site.source.key = ["ts"]
+        await site.insert("ab", -300, 20)
+        await site.tick()
+        for _ in range(3):
+            await site.insert("ab", 0, 10, 7)
+            for _ in range(3):
+                await site.pass_time(2)
+            found.append((len(site.shown), site.feed.counters.missed_rows))
+        return found
+
+    assert asyncio.run(two_rows_of_each_time()) == [(30, 30), (40, 40), (50, 50)]
+
+
 def test_rows_of_the_last_second_fill_the_limit_before_older_ones_when_the_beginning_takes_long():
     async def rows_between_what_a_late_tick_and_what_the_comparison_look_at():
         site = Site(MemorySource(), 100, history_s=600)

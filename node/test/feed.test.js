@@ -292,6 +292,23 @@ test("of a second that a tick showed a part of, the rest is loaded as far as it 
   assert.deepStrictEqual([site.shown.size, site.feed.held, site.feed.counters.missedRows], [1200, 1200, 0]);
 });
 
+test("rows that nothing tells apart are counted as missed, once", async () => {
+  const [site, found] = [new Site(1000, {}, 600), []];
+  const { read } = site.feed;
+  site.feed.read = async (...of) => (await read(...of)).map((row) => ({ ...row, key: String(row.time) }));
+  for (const device of "ab") site.source.insert(device, -300, 20);
+  await site.tick();
+  for (let k = 0; k < 3; k++) {
+    for (const device of "ab") site.source.insert(device, 0, 10, 7);
+    for (let pause = 0; pause < 3; pause++) await site.pass(2);
+    found.push([site.shown.size, site.feed.counters.missedRows]);
+  }
+  assert.deepStrictEqual(
+    found,
+    [30, 40, 50].map((rows) => [rows, rows]),
+  );
+});
+
 test("rows of the past are no pace", async () => {
   const site = new Site(10_000, {}, 600);
   site.source.insert("a", -60, 5000);

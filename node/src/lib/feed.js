@@ -176,6 +176,7 @@ export class Feed {
     const room = this.isLoading ? this.limit - this.held : this.isFull ? 0 : this.limit;
     this.isFull = false;
     const [sizes, left] = comparison.fit(room);
+    const alike = new Map(); // second: rows that nothing tells from others
     if ([...sizes.keys()].some((second) => second >= this.began)) this.lateAt = performance.now();
     const total = [...sizes.values()].reduce((sum, size) => sum + size, 0);
     if (this.isLoading && total > this.limit / 10) {
@@ -185,16 +186,13 @@ export class Feed {
     for (const [first, end, size] of rangesOf(sizes, CELLS_AT_ONCE / this.source.columns.length)) {
       const found = await this.read(this.source, this.source.between(first, end), size);
       if (shown !== this.shown) return;
+      for (const [second, rows] of shown.alike(found)) alike.set(second, rows);
       await this.put(shown.unseen(found), shown);
       if (this.counters.history) this.counters.history.loaded += size;
     }
     if (shown !== this.shown) return;
-    for (const [second, most] of left) {
-      const rows = Math.min(most, comparison.more.get(second).stored - shown.expected(second));
-      if (rows <= 0) continue; // what was read holds rows that came, while others are gone, after they were counted
-      shown.count(second, rows);
-      this.leaveOut(second, rows);
-    }
+    for (const [second, rows] of left) this.leaveOut(second, comparison.count(second, rows));
+    for (const [second, rows] of alike) this.counters.missed({ rows: comparison.count(second, rows) });
   }
 
   /** Rows that don't fit the limit: missed, unless stored before this server's start and so just not wanted. */

@@ -115,6 +115,14 @@ export class Comparison {
     }
     return [sizes, left];
   }
+
+  /** Counts so many rows as stored without being shown, at most those that are; returns how many. */
+  count(second, most) {
+    // less than 0: what was read holds rows that came, while others are gone, after they were counted
+    const rows = Math.max(Math.min(most, this.more.get(second).stored - this.shown.expected(second)), 0);
+    if (rows) this.shown.count(second, rows);
+    return rows;
+  }
 }
 
 /**

@@ -22,6 +22,17 @@ export class Shown {
     this.live = [0, 0]; // seconds [first, end) that are read again and again: their keys are kept
   }
 
+  /** Map of second: how many of the rows have the key of another one, so that only one of those can be shown. */
+  alike(rows) {
+    const seconds = new Map();
+    const known = new Set();
+    for (const { second, key } of rows) {
+      if (known.has(key)) add(seconds, second, 1);
+      known.add(key);
+    }
+    return seconds;
+  }
+
   /**
    * The rows, {second, key}, that were surely not shown yet, in reversed order; from now on they count as shown.
    *
