@@ -40,6 +40,9 @@ def check_config(config, columns, expressions, features):
     for what in ("filter", "sort", "expressions", "aggregates", "windows"):
         if len(getattr(config, what)) > MAX_ITEMS:
             raise Invalid(f"{what}: at most {MAX_ITEMS}.")
+    for name in [*expressions, *config.windows]:
+        if name.startswith("psp_"):
+            raise Invalid(f'"{name}": names that begin with psp_ are the engine\'s own.')
     for name, window in config.windows.items():
         if name in types or not name:
             raise Invalid(f'window "{name}": there is a column of this name.')

@@ -66,6 +66,7 @@ USELESS = [
     view(windows={"w": {"source": "open", "op": "nothing"}}),
     view(windows={"w": {"source": "open", "op": "avg", "partition_by": ["e"]}}),
     view(windows={"open": {"source": "open", "op": "avg"}}),
+    view(windows={"psp_strand_count": {"source": "open", "op": "avg"}}),
 ]
 
 
@@ -79,6 +80,11 @@ def test_others_are_refused_in_words(config, features):
     with pytest.raises(Invalid) as refused:
         view_config.check_config(config, COLUMNS, {"e": pb.FLOAT}, features)
     assert str(refused.value).endswith(".")
+
+
+def test_an_expression_with_a_name_of_the_engines_own_is_refused(features):
+    with pytest.raises(Invalid, match="psp_"):
+        view_config.check_config(view(), COLUMNS, {"psp_strand_count": pb.FLOAT}, features)
 
 
 def test_what_means_nothing_is_put_in_order(features):

@@ -97,7 +97,7 @@ const COLUMNS = new Map([
 /** The config as it is after the check. */
 function checked(config) {
   const content = pb("ViewConfig").decode(make("ViewConfig", config));
-  checkConfig(content, COLUMNS, new Map(), features);
+  checkConfig(content, COLUMNS, new Map(Object.keys(content.expressions).map((name) => [name, FLOAT])), features);
   return content;
 }
 
@@ -136,6 +136,8 @@ for (const [what, config] of Object.entries({
   "an aggregate without its column": { aggregates: { open: { aggregations: ["weighted mean"] } } },
   "a sort that is not known": { sort: [{ column: "open", op: 99 }] },
   "a window that is not known": { windows: { w: { source: "open", op: "nope" } } },
+  "a window of the engine's own name": { windows: { psp_okey: { source: "open", op: "sum" } } },
+  "an expression of the engine's own name": { expressions: { psp_strand_count: "1" } },
   "a window of a column's name": { windows: { open: { source: "open", op: "sum" } } },
 })) {
   test(`a view is refused: ${what}`, () => {

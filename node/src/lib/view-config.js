@@ -43,6 +43,9 @@ export function checkConfig(config, columns, expressions, features) {
   for (const what of ["filter", "sort", "expressions", "aggregates", "windows"]) {
     if (Object.keys(config[what]).length > MAX_ITEMS) throw new Invalid(`${what}: at most ${MAX_ITEMS}.`);
   }
+  for (const name of [...expressions.keys(), ...Object.keys(config.windows)]) {
+    if (name.startsWith("psp_")) throw new Invalid(`"${name}": names that begin with psp_ are the engine's own.`);
+  }
   for (const [name, window] of Object.entries(config.windows)) {
     if (types.has(name) || !name) throw new Invalid(`window "${name}": there is a column of this name.`);
     checkWindow(name, window, columns, types);
