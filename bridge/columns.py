@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from .geometry import well_known_text
 from .sql import quoted
 
 UNSHOWN = "__unshown__"  # an extra column, there only when needed: how many of a row's values became null
@@ -84,7 +85,7 @@ def column(name, kind, precision, is_key=False, is_date=False):
     if kind == "VARBINARY":
         return Column(name, expression, pa.string(), bytes.hex)
     if kind == "GEOMETRY":
-        return Column(name, f"ST_AsText({expression})", pa.string())
+        return Column(name, expression, pa.string(), well_known_text)
     raise ValueError(f"column {name} is of type {kind}, which is not known here")
 
 

@@ -14,7 +14,7 @@ from node_chain import is_there
 
 import perspective_server
 import producer
-from bridge import dsn, options, sql
+from bridge import columns, dsn, options, sql
 from bridge.clock import Clock
 
 MODULES = {"producer.py": producer, "perspective_server.py": perspective_server}
@@ -193,6 +193,16 @@ def test_names_of_tables_are_taken_as_they_are(text, parts):
 def test_topics_of_two_tables_are_two():
     names = [("stocks", "stocks_values"), ("a", "b_c"), ("a_b", "c"), ("a", "b"), ("a_", "b"), ("a", "_b")]
     assert len({sql.topic_of(*each) for each in names}) == len(names)
+
+
+def test_a_geometry_is_shown_exactly():
+    texts = json.loads((ROOT / "tests/geometries.json").read_text())  # {text: bytes as a real TDengine has them}
+    values = [*map(bytes.fromhex, texts.values()), None, b"\1\2\0\0\0\xff\xff\xff\xff", b"\1\11\0\0\0", b""]
+    column = columns.column("g", "GEOMETRY(200)", "ms")
+    shown = columns.to_arrow([(value,) for value in values], [column])
+    assert column.expression == "`g`"
+    assert shown.column("g").to_pylist() == [*texts, None, None, None, None]
+    assert shown.column(columns.UNSHOWN).to_pylist()[len(texts) :] == [0, 1, 1, 1]
 
 
 def test_a_port_that_is_taken_ends_in_one_line_and_one_that_waits_for_its_first_poll_on_a_signal(tmp_path):

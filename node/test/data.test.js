@@ -1,5 +1,6 @@
 /** Values on their way: DSN, SQL, JSON of REST, Arrow. */
 import assert from "node:assert";
+import fs from "node:fs";
 import test from "node:test";
 import * as arrow from "@uwdata/flechette";
 import { columnOf, toArrow } from "../src/lib/columns.js";
@@ -95,6 +96,13 @@ for (const [type, kind, given, expected] of [
     assert.deepStrictEqual(shown, { kind, values: expected, unshown: 0 });
   });
 }
+
+test("a GEOMETRY is shown exactly", () => {
+  const texts = JSON.parse(fs.readFileSync(new URL("../../tests/geometries.json", import.meta.url), "utf8"));
+  const shown = shownAs("GEOMETRY(200)", [...Object.values(texts), null, "0102000000ffffffff", "0109000000", ""]);
+  assert.deepStrictEqual([shown.values, shown.unshown], [[...Object.keys(texts), null, null, null, null], 3]);
+  assert.strictEqual(columnOf("g", "GEOMETRY(200)", "ms").expression, "`g`");
+});
 
 test("a TIMESTAMP is a datetime in milliseconds, or a date", () => {
   assert.strictEqual(columnOf("c", "TIMESTAMP", "ns").convert("1795665313122498537"), 1_795_665_313_122);

@@ -1,6 +1,7 @@
 /** TDengine's types as Arrow's: how each column is selected, and how its values are converted. */
 
 import * as arrow from "@uwdata/flechette";
+import { wellKnownText } from "./geometry.js";
 import { quoted } from "./names.js";
 
 export const UNITS_PER_S = { ms: 10n ** 3n, us: 10n ** 6n, ns: 10n ** 9n };
@@ -64,7 +65,7 @@ export function columnOf(name, described, precision, isKey = false, isDate = fal
   }
   if (["NCHAR", "JSON"].includes(type)) return column("string", arrow.utf8(), asText);
   if (type === "VARBINARY") return column("string", arrow.utf8());
-  if (type === "GEOMETRY") return column("string", arrow.utf8(), undefined, `ST_AsText(${quoted(name)})`);
+  if (type === "GEOMETRY") return column("string", arrow.utf8(), wellKnownText);
   throw new Error(`column ${name} is of type ${type}, which is not known here`);
 }
 
