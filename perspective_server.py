@@ -65,7 +65,7 @@ def perspective_thread(engine, viewers, table, args, place):
     # after a crash of the engine: what was shown since the start
     past = {"history_s": args.history + place.age_ms // 1000, "resumed": any(place.restarts.values())}
     if args.source == "subscribe":
-        feed = SubscribedFeed(args.dsn.url, table, read_tdengine, show, args.limit, **past)
+        feed = SubscribedFeed(args.dsn, table, read_tdengine, show, args.limit, **past)
     else:
         feed = Feed(table, read_tdengine, show, args.limit, **past)
 

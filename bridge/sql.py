@@ -3,6 +3,7 @@
 import re
 import zlib
 
+LONGEST_TOPIC = 64  # bytes: TDengine makes longer ones, up to 192, but no consumer can subscribe to them
 UNITS_PER_S = {"ms": 10**3, "us": 10**6, "ns": 10**9}  # of timestamps, by a database's precision
 
 
@@ -27,8 +28,9 @@ def split_name(text, database=None):
 def topic_of(database, table):
     """The topic on a table: made when it is missing, and stays; servers share it, each in a group of its own."""
     topic = f"perspective_{database}_{table}"
-    if "_" in database:  # a.b_c and a_b.c are two tables
-        topic += f"_{zlib.crc32(f'{database}.{table}'.encode()):08x}"
+    if "_" in database or len(topic.encode()) > LONGEST_TOPIC:  # a.b_c and a_b.c are two tables
+        checksum = f"_{zlib.crc32(f'{database}.{table}'.encode()):08x}"
+        topic = topic.encode()[: LONGEST_TOPIC - len(checksum)].decode(errors="ignore") + checksum
     return topic
 
 

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import re
 import secrets
 import signal
 import time
@@ -20,6 +19,7 @@ from . import child
 from . import columns as col
 from .feed import Feed
 from .sql import quoted, topic_of
+from .tdengine import TRANSPORT, Error
 
 LOG = logging.getLogger("feed")
 POLL_S = 0.2  # short: taosws holds the interpreter lock meanwhile, and TDengine now and then misses a wake-up
@@ -28,7 +28,8 @@ MISSED_S = 2  # until what is stored must have been pushed
 CALL_LIMIT_S = 8  # a single call into taosws that takes longer has hung
 START_S = 30  # until its first word: the subscribers of many tables start at once
 TOPIC_S = 5  # tries to drop a topic that is still in use
-RETRY_S = 0.5
+RETRY_S, RARELY_S = 0.5, 30  # between tries; where they are refused each waits twice as long, up to the second
+TOO_MANY = "SHOW TOPICS lists all, of other applications, too: DROP TOPIC those not needed, or raise tmqMaxTopicNum"
 
 
 class SubscribedFeed(Feed):
@@ -85,7 +86,7 @@ class SubscribedFeed(Feed):
         columns = self.source.columns
         select = ", ".join(f"{each.expression} AS {quoted(each.name)}" for each in columns)
         topic = quoted(topic_of(self.source.database, self.source.table))
-        arguments = (self.dsn, topic, f"SELECT {select} FROM {self.source.name}", columns, self.topic_anew)
+        arguments = (self.dsn.url, topic, f"SELECT {select} FROM {self.source.name}", columns, self.topic_anew)
         try:
             self.start_process(arguments)
         except (OSError, MemoryError) as error:  # out of descriptors, memory or processes: the next tick tries again
@@ -104,13 +105,19 @@ class SubscribedFeed(Feed):
             process.start()
         self.pipe, self.process = pipe, process
 
+    def lost(self, why):
+        """There is no subscription; what is news is logged."""
+        self.subscribed = self.caught_up = False
+        if why != self.trouble:
+            LOG.warning("%s: no subscription (%s): polling instead", self.source, why)
+        self.trouble = why
+
     def unsubscribe(self, why):
         """Ends the subscriber; the next tick starts a new one."""
         self.subscribed = self.caught_up = False
         if self.process is None:
             return
-        LOG.warning("%s: no subscription (%s): polling until there is one", self.source, why)
-        self.trouble = why
+        self.lost(why)
         asyncio.get_running_loop().remove_reader(self.pipe.fileno())
         self.process.kill()
         self.process.join(1)
@@ -134,10 +141,7 @@ class SubscribedFeed(Feed):
             self.subscriptions += 1
             self.subscribed, self.trouble, self.missed_at = True, None, None
         elif kind == "failed":
-            self.subscribed = self.caught_up = False
-            if details[0] != self.trouble:
-                LOG.warning("%s: no subscription (%s): polling until there is one", self.source, details[0])
-            self.trouble = details[0]
+            self.lost(self.dsn.hide(details[0]))
 
     async def push(self):
         """Shows what was pushed; what comes meanwhile is shown with the next update."""
@@ -162,7 +166,7 @@ class SubscribedFeed(Feed):
     def health(self):
         health = super().health() | {"subscriptions": self.subscriptions}
         if self.trouble and not health["error"]:
-            health["error"] = f"no subscription ({self.trouble}): polling until there is one"
+            health["error"] = f"no subscription ({self.trouble}): polling instead"
         return health
 
 
@@ -174,6 +178,8 @@ def run_subscriber(pipe, dsn, topic, select, columns, anew):
     child.prepare()
     import taosws  # here, so that only the child loads it
 
+    pause_s = RETRY_S
+
     def send(*message):
         signal.alarm(0)  # bound: the server, which reads it or ends us
         pipe.send(message)
@@ -181,6 +187,7 @@ def run_subscriber(pipe, dsn, topic, select, columns, anew):
 
     with contextlib.suppress(BrokenPipeError):
         while True:
+            began = time.monotonic()
             try:
                 send("quiet")
                 make_topic(taosws.connect(dsn), topic, select, anew, lambda: send("quiet"))
@@ -189,12 +196,32 @@ def run_subscriber(pipe, dsn, topic, select, columns, anew):
                 raise
             except BaseException as error:  # taosws' PanicException is no Exception
                 anew = isinstance(error, OtherColumns)
-                code = re.search("0x[0-9A-Fa-f]{4}", str(error))
-                known = isinstance(error, (OtherColumns, TimeoutError))
-                reason = str(error) if known else f"error {code[0] if code else 'of taosws'}"
+                reason, passes = reason_of(error)
+                worked = time.monotonic() - began > RARELY_S
+                pause_s = RETRY_S if passes or worked else min(2 * pause_s, RARELY_S)
             send("failed", reason)
-            signal.alarm(0)
-            time.sleep(RETRY_S)
+            rest(pause_s, send)
+
+
+def rest(seconds, send):
+    """Waits; meanwhile the server hears that this process is alive."""
+    end = time.monotonic() + seconds
+    while (left_s := end - time.monotonic()) > 0:
+        send("quiet")
+        signal.alarm(0)
+        time.sleep(min(left_s, CALL_LIMIT_S / 2))
+
+
+def reason_of(error):
+    """(why there is no subscription, in words; whether that may pass within a moment)."""
+    if isinstance(error, (OtherColumns, TimeoutError)):
+        return str(error), True
+    found = Error(str(error) or type(error).__name__)
+    if found.code.startswith(TRANSPORT):
+        return f"TDengine does not answer: {found}", True
+    if not found.code:  # the client's own
+        return f"taosws failed: {found}", False
+    return f"TDengine answered: {found}" + (f"; {TOO_MANY}" if found.code == "0x4004" else ""), False
 
 
 class OtherColumns(Exception):

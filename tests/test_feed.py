@@ -248,7 +248,7 @@ class Subscribed(SubscribedFeed):
     """As if a consumer was subscribed, whose messages a test sends; counts how often it was replaced."""
 
     def __init__(self, *arguments):
-        super().__init__("no DSN", *arguments)
+        super().__init__(None, *arguments)
         self.subscribed, self.replaced = True, 0
         self.pipe, self.consumer = multiprocessing.Pipe(duplex=False)
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import multiprocessing
 import resource
 import time
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from bridge import dsn as dsns
 from bridge import tdengine
 from bridge.sql import literal
-from bridge.subscription import SubscribedFeed
+from bridge.subscription import SubscribedFeed, run_subscriber
 from clickhouse import source as clickhouse
 from clickhouse.perspective_server import read_clickhouse
 from perspective_server import read_tdengine
@@ -152,9 +153,29 @@ def test_tdengine(database, source, examples):
             await table.make(shape)
             if source == "poll":
                 return Site(table, limit)
-            return Site(table, limit, feed=functools.partial(SubscribedFeed, through.dsn.url), pause_s=1)
+            return Site(table, limit, feed=functools.partial(SubscribedFeed, through.dsn), pause_s=1)
 
         try_programs(make_site, proxy, examples)
+
+
+def test_what_tdengine_refuses_a_subscriber_is_told_in_its_words_and_tried_more_and_more_rarely(database):
+    pipe, other_end = multiprocessing.Pipe(duplex=False)
+    arguments = (other_end, dsns.tdengine(database.dsn).url, "t", f"SELECT * FROM {database.name}.nosuch", (), False)
+    process = multiprocessing.get_context("spawn").Process(target=run_subscriber, args=arguments, daemon=True)
+    database.query("CREATE DATABASE {db}")
+    process.start()
+    try:
+        failed_at = []
+        while len(failed_at) < 4 and pipe.poll(30):
+            kind, *details = pipe.recv()
+            if kind == "failed":
+                failed_at.append(time.monotonic())
+                assert details[0].startswith("TDengine answered: [0x2603] "), details
+                assert details[0].endswith("Table does not exist"), details
+        assert failed_at[-1] - failed_at[0] > 4  # 1 + 2 + 4, less what the first one took to come here
+    finally:
+        process.kill()
+        process.join()
 
 
 def test_clickhouse(tmp_path):

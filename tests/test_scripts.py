@@ -190,9 +190,22 @@ def test_names_of_tables_are_taken_as_they_are(text, parts):
     assert sql.split_name(text) == parts
 
 
+NODE_TOPICS = """
+import fs from "node:fs";
+import { topicOf } from "./node/src/lib/names.js";
+console.log(JSON.stringify(JSON.parse(fs.readFileSync(0)).map((each) => topicOf(...each))));
+"""
+
+
 def test_topics_of_two_tables_are_two():
     names = [("stocks", "stocks_values"), ("a", "b_c"), ("a_b", "c"), ("a", "b"), ("a_", "b"), ("a", "_b")]
-    assert len({sql.topic_of(*each) for each in names}) == len(names)
+    names += [("a", letter * 190 + end) for letter in "bé" for end in "xy"] + [("_" * 64, "é" * 95)]
+    topics = [sql.topic_of(*each) for each in names]
+    assert len(set(topics)) == len(names)
+    assert max(len(topic.encode()) for topic in topics) <= 64  # TDengine's bound for a consumer
+    if is_there():
+        found = node("--input-type=module", "-e", NODE_TOPICS, input=json.dumps(names))
+        assert json.loads(found.stdout) == topics, found.stderr
 
 
 def test_a_geometry_is_shown_exactly():

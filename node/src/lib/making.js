@@ -1,7 +1,7 @@
 /** Makes the database and table that the producer needs; what an outbox has to know of TDengine's errors. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { literal, quoted } from "./names.js";
+import { literal, quoted, topicOf } from "./names.js";
 import { query, TDengineError } from "./rest.js";
 
 const UNITS_PER_S = { ms: 10n ** 3n, us: 10n ** 6n, ns: 10n ** 9n };
@@ -9,8 +9,6 @@ const UNITS_PER_S = { ms: 10n ** 3n, us: 10n ** 6n, ns: 10n ** 9n };
 const OPTIONS = { PRECISION: "PRECISION 'ns'", KEEP: "KEEP 1d DURATION 1h" };
 const TOPIC_MS = 6000; // tries to drop a topic that is in use: servers that end leave it free
 const IN_USE = ["0x03EB", "0x03EF", "0x03ED"]; // a consumer, a rebalance after one has gone, another topic than ours
-
-const topicOf = (database, table) => `perspective_${database}_${table}`;
 
 /** A table can't take what is to be inserted. */
 class OtherColumns extends Error {}
