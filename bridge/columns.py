@@ -30,6 +30,7 @@ class Column:
     type: pa.DataType
     convert: Callable | None = None
     unit: str = ""  # of a timestamp's integers: ms, us, ns
+    pushed: bool = True  # whether taosws can read it also in what a consumer is sent
 
 
 def finite(value):
@@ -80,8 +81,8 @@ def column(name, kind, precision, is_key=False, is_date=False):
         return Column(name, expression, pa.float64(), finite)
     if kind in ("VARCHAR", "BINARY"):  # as bytes: taosws panics where they are not UTF-8
         return Column(name, f"CAST({expression} AS VARBINARY)", pa.string(), key_text if is_key else decoded)
-    if kind in ("NCHAR", "JSON"):
-        return Column(name, expression, pa.string())
+    if kind in ("NCHAR", "JSON"):  # a JSON comes as text from a query; pushed, in a form of TDengine's own
+        return Column(name, expression, pa.string(), pushed=kind != "JSON")
     if kind == "VARBINARY":
         return Column(name, expression, pa.string(), bytes.hex)
     if kind == "GEOMETRY":

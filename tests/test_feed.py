@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import functools
 import multiprocessing
 import time
 
@@ -276,6 +277,22 @@ def test_a_consumer_is_replaced_when_what_is_stored_is_not_pushed_soon(message, 
         return site.feed.replaced, max(site.shown.values())
 
     assert asyncio.run(rows_that_a_comparison_finds_first()) == (replaced, 1)
+
+
+def test_a_table_whose_pushed_rows_can_not_be_read_is_polled_and_that_is_said_once(caplog):
+    async def rows_of_a_table_with_a_json_tag():
+        site = Site(MemorySource(), 1000, feed=functools.partial(SubscribedFeed, None))
+        site.source.columns += (col.column("j", "JSON(4096)", "ms"),)
+        for _ in range(3):
+            await site.insert("a", 0, 3)
+            await site.pass_time(1)
+        return len(site.shown), site.feed.process, site.feed.health()
+
+    shown, process, health = asyncio.run(rows_of_a_table_with_a_json_tag())
+    (line,) = [record.getMessage() for record in caplog.records if "no subscription" in record.getMessage()]
+    assert (shown, process, health["subscriptions"]) == (9, None, 0)
+    assert health["error"] in line
+    assert "can't read a JSON column where rows are pushed: j): polling" in line
 
 
 @pytest.mark.parametrize(
