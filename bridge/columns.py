@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .geometry import well_known_text
 from .sql import quoted
@@ -121,6 +122,16 @@ def to_arrow(rows, columns):
         arrays.append(pa.array([unshown.get(k, 0) for k in range(len(rows))], pa.int64()))
         names.append(UNSHOWN)
     return pa.table(arrays, names)
+
+
+def as_engine_times(table):
+    """Times before 1970 in whole milliseconds, rounded towards the past as others are: the engine rounds them up."""
+    for k, field in enumerate(table.schema):
+        if not (pa.types.is_timestamp(field.type) and field.type.unit in ("us", "ns")):
+            continue
+        if (pc.min(table.column(k)).value or 0) < 0:
+            table = table.set_column(k, field, pc.floor_temporal(table.column(k), unit="millisecond"))
+    return table
 
 
 def to_ipc(table):

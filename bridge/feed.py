@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 
-from .columns import ROW, UNSHOWN, perspective_type, to_ipc
+from .columns import ROW, UNSHOWN, as_engine_times, perspective_type, to_ipc
 from .health import Counters
 from .late import Comparison, ranges_of
 from .shown import HOUR, Shown
@@ -124,7 +124,7 @@ class Feed:
                 return
             held, self.held = self.held, min(self.held + rows.num_rows, self.limit)  # or the past takes their place
             try:
-                await self.show(to_ipc(rows.drop_columns(extra)))
+                await self.show(to_ipc(as_engine_times(rows.drop_columns(extra))))
             except BaseException:
                 shown.withdraw(rows)
                 self.held = held

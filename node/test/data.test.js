@@ -107,6 +107,9 @@ test("a GEOMETRY is shown exactly", () => {
 test("a TIMESTAMP is a datetime in milliseconds, or a date", () => {
   assert.strictEqual(columnOf("c", "TIMESTAMP", "ns").convert("1795665313122498537"), 1_795_665_313_122);
   assert.strictEqual(columnOf("c", "TIMESTAMP", "ms").convert(1_795_665_313_122), 1_795_665_313_122);
+  for (const precision of ["us", "ns"]) {
+    assert.strictEqual(columnOf("c", "TIMESTAMP", precision).convert(-1), -1); // towards the past
+  }
   assert.strictEqual(columnOf("c", "TIMESTAMP", "ms", false, true).kind, "date");
 });
 

@@ -3,6 +3,7 @@
 import * as arrow from "@uwdata/flechette";
 import { wellKnownText } from "./geometry.js";
 import { quoted } from "./names.js";
+import { floorDivide } from "./times.js";
 
 export const UNITS_PER_S = { ms: 10n ** 3n, us: 10n ** 6n, ns: 10n ** 9n };
 // Wider than TDengine's where the engine's sums overflow as rows leave a table with a limit (docs/engine-faults.md).
@@ -46,7 +47,7 @@ export function columnOf(name, described, precision, isKey = false, isDate = fal
   };
   if (type === "TIMESTAMP") {
     const unitsPerMs = UNITS_PER_S[precision] / 1000n;
-    const toMs = (value) => Number(BigInt(value) / unitsPerMs); // as exact as Perspective's datetimes are
+    const toMs = (value) => floorDivide(BigInt(value), unitsPerMs); // as exact as Perspective's datetimes are
     const expression = `CAST(${quoted(name)} AS BIGINT)`;
     if (isDate) return column("date", arrow.dateDay(), toMs, expression);
     return column("datetime", arrow.timestamp(arrow.TimeUnit.MILLISECOND), toMs, expression);
