@@ -15,7 +15,8 @@ from .sql import UNITS_PER_S, literal, quoted, words
 ROWS_AT_ONCE = 4096  # TDengine's block
 TRANSPORT = ("0xE0", "0xe0")  # taosws' own codes: no connection, no reply; all others are TDengine's answers
 NOW = "SELECT CAST(NOW() AS BIGINT)"  # of no table: in milliseconds
-WAITING = ("0x0388", "0x2603", "0x0357", "0x0351")  # no such database or table, no access
+NO_TIME = "0x2669"  # "WINDOW is not supported in system table query"
+WAITING = ("0x0388", "0x2603", "0x0357", "0x0351", NO_TIME)  # no such database or table, no access
 
 
 class Error(Exception):
@@ -90,6 +91,8 @@ class Table:
             f"SELECT `precision` FROM information_schema.ins_databases WHERE name = {literal(self.database)}",
         )
         supertable, created = bool(supertables), supertables or tables
+        if described[0][1] != "TIMESTAMP":
+            raise Error(f"[{NO_TIME}] {self} is a system table")
         if not precisions or not created:
             raise Error(f"[0x2603] {self} was dropped while it was described")
         precision = precisions[0][0]
@@ -149,6 +152,8 @@ class Table:
             return f"TDengine has no database {self.database}{start}"
         if error.code == "0x2603":
             return f"TDengine has no table {self}{start}"
+        if error.code == NO_TIME:
+            return f"{self} is not a table with a time column: check --table"
         if error.away:
             return f"TDengine does not answer: is it running? Retrying ({text})"
         return f"TDengine answered: {text}"

@@ -276,10 +276,12 @@ def test_sums_with_a_limit_two_tables_of_one_name_a_dataset_old_rows_and_no_tabl
         for table in same:
             database.query(f"CREATE TABLE {table} (ts TIMESTAMP, v INT)")
         flags = ["--dataset", "stocks", "--limit", "40", "--interval", 500]
-        chain.server_of(*same, "{db}.sums", "{db}.old", "{db}.nosuch", flags=flags)
-        wait_until(lambda: len(chain.health()["tables"]) == 6, 20, chain.health)
-        assert set(chain.health()["tables"]) == {"stock_values", *same, "sums", "old", "nosuch"}
-        for title, words in (("old", "--history"), ("nosuch", "no table")):
+        others = {"old": "--history", "nosuch": "no table", "ins_tables": "not a table with a time column"}
+        names = ["{db}.sums", "{db}.old", "{db}.nosuch", "information_schema.ins_tables"]
+        chain.server_of(*same, *names, flags=flags)
+        wait_until(lambda: len(chain.health()["tables"]) == 7, 20, chain.health)
+        assert set(chain.health()["tables"]) == {"stock_values", *same, "sums", *others}
+        for title, words in others.items():
             wait_until(lambda t=title, w=words: w in (chain.table_named(t)["error"] or ""), 20, chain.health)
             assert "producer.py" not in chain.table_named(title)["error"]
         assert_sums_are_those_of_the_rows_held(chain)

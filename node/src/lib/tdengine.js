@@ -5,6 +5,7 @@ import { literal, quoted } from "./names.js";
 import { query, TDengineError, UnansweredError } from "./rest.js";
 import { floorDivide } from "./times.js";
 
+const NO_TIME = "0x2669"; // "WINDOW is not supported in system table query"
 const KEY_NOTES = ["COMPOSITE KEY", "PRIMARY KEY"];
 
 /**
@@ -31,6 +32,7 @@ export class Table {
   /** Reads columns, key and precision; true when they differ from before. TDengineError when there is no such table. */
   async describe() {
     const described = await query(this.dsn, `DESCRIBE ${this.name}`);
+    if (described[0][1] !== "TIMESTAMP") throw new TDengineError(NO_TIME, `${this} is a system table`);
     const createdOf = (view, column) =>
       query(
         this.dsn,
@@ -128,6 +130,7 @@ export class Table {
     const start = this.dataset ? ": start producer.js, which makes it" : ": check --table; names are taken as given";
     if (code === "0x0388") return `TDengine has no database ${this.database}${start}`;
     if (code === "0x2603") return `TDengine has no table ${this}${start}`;
+    if (code === NO_TIME) return `${this} is not a table with a time column: check --table`;
     if (away) return `TDengine does not answer: is it running? Retrying (${message})`;
     return `TDengine answered: ${message}`;
   }
