@@ -13,7 +13,8 @@ from google.protobuf.message import DecodeError, Message
 from . import perspective_pb2 as pb
 
 MAX_MESSAGE = 64 * 1024  # bytes of one request, with everything that is dropped
-MAX_CONTENT = 16 * 1024  # bytes of what is in it, as a view's config
+MAX_CONTENT = 16 * 1024  # bytes of what is in it, as a view's config: both and more for a view of a wide table
+LONGEST = 512 * 1024  # bytes of any message
 MAX_EXPRESSIONS = 8 * 1024  # bytes of all expressions of a request
 
 # The kinds, with what is in them
@@ -83,12 +84,12 @@ class Request:
     content: Message
 
 
-def parse(message):
-    """The Request in the bytes of a message."""
+def parse(message, room=0):
+    """The Request in the bytes of a message; `room`: bytes that it may have beyond MAX_MESSAGE."""
     if not isinstance(message, bytes):
         raise Refused("a text message")
-    if len(message) > MAX_MESSAGE:
-        raise Refused(f"a request of more than {MAX_MESSAGE} bytes")
+    if len(message) > MAX_MESSAGE + room:
+        raise Refused(f"a request of more than {MAX_MESSAGE + room} bytes")
     try:
         envelope = pb.Envelope.FromString(message)
         kind = envelope.WhichOneof("kind")
@@ -99,6 +100,25 @@ def parse(message):
         raise Refused("not a request of Perspective's") from None
     content.DiscardUnknownFields()
     return Request(envelope.msg_id, kind, envelope.entity_id, content)
+
+
+def wide_table(message):
+    """The table of a message of more than MAX_MESSAGE bytes, which only what makes a view of a wide one may have."""
+    try:
+        envelope = pb.Envelope.FromString(message) if isinstance(message, bytes) else pb.Envelope()
+    except DecodeError:
+        raise Refused("not a request of Perspective's") from None
+    if envelope.WhichOneof("kind") != "table_make_view":
+        raise Refused(f"a request of more than {MAX_MESSAGE} bytes")
+    return envelope.entity_id
+
+
+def room_of(schema):
+    """Bytes that a view of all columns may take to describe, by those of the answer to table_schema.
+
+    The viewer names each column twice: as shown, and with its aggregate.
+    """
+    return 4 * len(schema)
 
 
 def reply(number, entity, kind, body):
@@ -140,6 +160,10 @@ def describe(content):
     return "; ".join([*map(repr, expressions.values()), *filters])
 
 
-def check_size(content):
-    if content.ByteSize() > MAX_CONTENT:
-        raise Invalid(f"This takes {content.ByteSize()} bytes to describe, more than {MAX_CONTENT}.")
+def is_large(content):
+    return content.ByteSize() > MAX_CONTENT
+
+
+def check_size(content, room=0):
+    if content.ByteSize() > MAX_CONTENT + room:
+        raise Invalid(f"This takes {content.ByteSize()} bytes to describe, more than {MAX_CONTENT + room}.")

@@ -15,7 +15,8 @@ from .requests import Invalid
 from .session import Session
 from .subscribers import Subscribers
 
-MAX_UPDATE_S = 1.0  # no more views are made while an update takes longer
+MAX_UPDATE_S = 1.0  # no more views than FEW are made while an update takes longer
+FEW = 4  # which is not what they cost: an update of a table of thousands of columns takes long without any view
 BANNED = "The engine has crashed on this request: it is refused until the server is started anew."
 
 
@@ -43,6 +44,7 @@ class SharedViews:
         )
         self.shapes, self.views = {}, set()  # by what they show: the shared ones; all
         self.tables = {}  # name of a table: Answers
+        self.rooms = {}  # name of a table: see room()
         self.hosted = None  # number of the subscription to the list of tables
         engine.after_update.append(self.delete_grown)
 
@@ -68,6 +70,17 @@ class SharedViews:
             self.tables.clear()
         context = request.entity.encode()
         return await answers.get_or_make((kind, body), lambda: self.call(kind, context, request.content, charge, ask))
+
+    async def room(self, table, charge):
+        """Bytes that a view of all columns of a table may take to describe; 0 when there is no such table."""
+        if table not in self.rooms:
+            try:
+                kind = "table_schema"
+                schema = await self.engine.request((kind,), charge, self.session.ask, kind, table)
+            except Invalid:
+                return 0
+            self.rooms[table] = requests.room_of(schema)
+        return self.rooms[table]
 
     async def validate(self, request, charge):
         texts, context = dict(request.content.column_to_expr), request.entity.encode()
@@ -113,7 +126,7 @@ class SharedViews:
 
     async def make(self, view, charge):
         try:
-            if self.engine.update_s > MAX_UPDATE_S:
+            if self.engine.update_s > MAX_UPDATE_S and len(self.views) >= FEW:
                 raise Invalid("The server is at its limit: no more views for now.")
             context, kind = view.table.encode(), "table_make_view"
             digest = requests.digest(kind, context, requests.encode(view.config))
@@ -162,6 +175,7 @@ class SharedViews:
         await self.engine.run(lambda: [self.delete_in_engine(view) for view in views])
         self.session.forget(table)
         self.tables.pop(table, None)
+        self.rooms.pop(table, None)
 
     # What is asked about views
 

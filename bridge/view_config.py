@@ -1,10 +1,12 @@
 """What a view may be made of: columns, filters and aggregates that the engine knows; some others crash it."""
 
 from . import perspective_pb2 as pb
+from .costs import MAX_COLUMNS
 from .requests import Invalid
 
 MAX_LEVELS = 8  # of groups, and of splits
-MAX_ITEMS = 100  # columns, filters, sorts, aggregates, expressions, windows: of each
+MAX_ITEMS = 100  # filters, sorts, expressions, windows: of each
+MAX_AGGREGATED = 100  # columns: for each the engine works on all rows when the view is made, and on many at each update
 YEAR_9999_MS = 253_402_300_799_000  # since 1970
 COLUMN_SORTS = [pb.ViewConfig.COL_ASC, pb.ViewConfig.COL_DESC, pb.ViewConfig.COL_ASC_ABS, pb.ViewConfig.COL_DESC_ABS]
 NULL_FILTERS = {"is null", "is not null"}
@@ -37,7 +39,7 @@ def check_config(config, columns, expressions, features):
             raise Invalid(f"{what}: at most {MAX_LEVELS} levels, all different.")
         for name in names:
             known(name, types, what)
-    for what in ("filter", "sort", "expressions", "aggregates", "windows"):
+    for what in ("filter", "sort", "expressions", "windows"):
         if len(getattr(config, what)) > MAX_ITEMS:
             raise Invalid(f"{what}: at most {MAX_ITEMS}.")
     for name in [*expressions, *config.windows]:
@@ -48,8 +50,7 @@ def check_config(config, columns, expressions, features):
             raise Invalid(f'window "{name}": there is a column of this name.')
         check_window(name, window, columns, types)
     types = types | dict.fromkeys(config.windows, pb.FLOAT)
-    if len(config.columns.columns.columns) > MAX_ITEMS:
-        raise Invalid(f"columns: at most {MAX_ITEMS}.")
+    aggregated = check_width(config, columns)
     for name in config.columns.columns.columns:
         known(name, types, "columns")
     tidy_sort(config, types)
@@ -60,8 +61,21 @@ def check_config(config, columns, expressions, features):
     for name, each in list(config.aggregates.items()):
         if name in types:
             check_aggregate(name, each.aggregations, types[name], types, features)
-        else:  # of an expression that was deleted
+        if name not in aggregated:  # also of an expression that was deleted
             del config.aggregates[name]
+
+
+def check_width(config, columns):
+    """The names of what is aggregated; without groups a column costs little, and a wide table is shown whole."""
+    is_chosen = config.columns.WhichOneof("choice") == "columns"
+    shown = config.columns.columns.columns if is_chosen else columns
+    if len(shown) > MAX_COLUMNS:
+        raise Invalid(f"columns: at most {MAX_COLUMNS:,}.")
+    if not (config.group_by or config.split_by or config.group_rollup_mode == pb.ViewConfig.GROUP_TOTAL):
+        return set()
+    if len(shown) > MAX_AGGREGATED:
+        raise Invalid(f"columns: at most {MAX_AGGREGATED} can be grouped or split, take some away first.")
+    return {*shown, *(each.column for each in config.sort)}
 
 
 def tidy_sort(config, types):

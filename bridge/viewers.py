@@ -172,8 +172,24 @@ class ReadOnlyHandler(tornado.websocket.WebSocketHandler):
         """Tornado reads a connection's next message after this one's end: the order is kept, a flood waits outside."""
         if self.closing:
             return None
+        if len(message) > requests.MAX_MESSAGE:
+            return self.receive_large(message)
+        return self.receive(message)
+
+    async def receive_large(self, message):
+        """What makes a view of a wide table; nothing else takes so much."""
         try:
-            request = requests.parse(message)
+            room = await self.viewers.shared.room(requests.wide_table(message), self.charge)
+        except Refused as error:
+            self.refuse(REFUSED, str(error))
+        else:
+            if answered := self.receive(message, room):
+                await answered
+
+    def receive(self, message, room=0):
+        """Answers at once what is known already; else a coroutine that will."""
+        try:
+            request = requests.parse(message, room)
         except Refused as error:
             self.refuse(REFUSED, str(error))
             return None
@@ -184,8 +200,10 @@ class ReadOnlyHandler(tornado.websocket.WebSocketHandler):
 
     async def respond(self, request):
         try:
-            requests.check_size(request.content)
             await self.wait_for_credit()
+            large = request.kind == "table_make_view" and requests.is_large(request.content)
+            room = await self.viewers.shared.room(request.entity, self.charge) if large else 0
+            requests.check_size(request.content, room)
             tail = await self.viewer.answer(request)
         except Invalid as error:
             self.viewers.refused(request.kind, self.peer, f"{request.kind}: {str(error)[:200]}")

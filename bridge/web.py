@@ -15,6 +15,7 @@ import tornado.iostream
 import tornado.web
 
 from . import metrics
+from .requests import LONGEST
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PERSPECTIVE = importlib.metadata.version("perspective-python")
@@ -29,7 +30,6 @@ STATUSES = ["waiting", "stale", "incomplete", "ok"]  # the worst first
 PING_S = 20
 WRITE_S = 120  # the longest that a reader of one answer may take
 PART = 128 * 1024  # bytes of an answer that are given to the connection at once
-MAX_MESSAGE = 256 * 1024
 
 
 class Plain(tornado.web.RequestHandler):
@@ -232,7 +232,7 @@ def routes(tables, viewers, prefix=""):
 
 SETTINGS = {
     "default_handler_class": NotFound,
-    "websocket_max_message_size": MAX_MESSAGE,
+    "websocket_max_message_size": LONGEST,
     "websocket_ping_interval": PING_S,
     "websocket_ping_timeout": PING_S,
 }

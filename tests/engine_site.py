@@ -30,7 +30,7 @@ from bridge import perspective_pb2 as pb
 from bridge import supervisor
 from bridge.engine import Engine
 from bridge.report import log_to_stderr
-from bridge.requests import Invalid
+from bridge.requests import LONGEST, Invalid
 from bridge.viewers import ReadOnlyHandler, Viewers
 
 TABLE = "stock_values"
@@ -130,7 +130,7 @@ async def serve(args, place):
         ],
         websocket_ping_interval=20,
         websocket_ping_timeout=20,
-        websocket_max_message_size=256 * 1024,
+        websocket_max_message_size=LONGEST,
     )
     http = tornado.httpserver.HTTPServer(app)
     http.add_sockets(place.sockets)

@@ -15,9 +15,11 @@ import pytest
 from engine_site import TABLE, engine_site, make_rows
 from helpers import free_port, handles, proc, promised, running, wait_until
 
-from bridge import child
+from bridge import child, shared_views
+from bridge import perspective_pb2 as pb
 from bridge.engine import Engine
 from bridge.mark import Mark
+from bridge.requests import Invalid
 
 BACK_S = 2  # within which viewers are served again
 
@@ -75,6 +77,20 @@ def test_updates_and_requests_take_turns_by_time():
     assert order[1] == "request"  # the update before took longer than any request
     assert order.index("update") <= 6  # but not all of them go first
     assert len(order) == 11
+
+
+def test_a_table_whose_updates_take_long_without_any_view_can_be_looked_at():
+    async def scene(engine):
+        await engine.run(engine.client.table, make_rows(10, 1), limit=100, name=TABLE)
+        shared = shared_views.SharedViews(engine, {})
+        await engine.run(time.sleep, shared_views.MAX_UPDATE_S)
+        views = [pb.ViewConfig(group_by_depth=0, sort=[pb.ViewConfig.Sort(column="open", op=k)]) for k in range(1, 6)]
+        for each in views[: shared_views.FEW]:
+            await shared.join(TABLE, each, None)
+        with pytest.raises(Invalid, match="at its limit"):
+            await shared.join(TABLE, views[shared_views.FEW], None)
+
+    in_engine(scene)
 
 
 def test_a_requests_time_is_charged():

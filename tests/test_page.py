@@ -90,6 +90,33 @@ def serve(chain, *args, limit=20_000, **kwargs):
 # What it shows
 
 
+def test_tables_of_more_columns_than_views_of_groups_and_views_at_all_may_have(browser, chain):
+    database, names = chain.database, [f"größe_{k}".ljust(60, "x") for k in range(250)]
+    database.query("CREATE DATABASE {db} PRECISION 'us'")
+    columns = ", ".join(f"`{name}` INT" for name in names)
+    database.query(f"CREATE TABLE {{db}}.wide (ts TIMESTAMP, {columns}) TAGS (site INT)")
+    database.query(f"CREATE TABLE {{db}}.widest (ts TIMESTAMP, {', '.join(f'c{k} INT' for k in range(2100))})")
+    database.query(f"INSERT INTO {{db}}.widest VALUES (NOW, {', '.join(['7'] * 2100)})")
+
+    def insert(number):
+        row = ", ".join([str(number)] * len(names))
+        database.query(f"INSERT INTO {{db}}.device USING {{db}}.wide TAGS (1) VALUES (NOW, {row})")
+
+    insert(1)
+    server = chain.server_of("{db}.wide", "{db}.widest", flags=["--history", "10m"])
+    with Page(browser) as page:
+        for number, layout in enumerate(("newest", "latest"), 1):
+            page.open(f"http://127.0.0.1:{chain.port}/?table=wide&layout={layout}")
+            wait_until(lambda number=number: str(number) in page.cells(), SHOWS_S, page.log)
+            insert(number + 1)
+            wait_until(lambda number=number: str(number + 1) in page.cells(), SHOWS_S, page.log)
+        wait_until(lambda: "100 of 253 columns" in page.message(), SHOWS_S, page.log)
+        page.open(f"http://127.0.0.1:{chain.port}/?table=widest")
+        wait_until(lambda: "7" in page.cells(), SHOWS_S, page.log)
+        wait_until(lambda: "2,000 of 2,101 columns" in page.message(), SHOWS_S, page.log)
+    assert "refused" not in server.stderr(), server.log()
+
+
 def test_the_first_view_is_the_grouped_grid_and_its_numbers_change(browser, site):
     with Page(browser, site.address) as page:
         page.wait_for("live")

@@ -109,6 +109,28 @@ def test_contents_that_take_too_much_to_describe_are_refused_and_those_below_are
         requests.check_size(large)
 
 
+def test_what_makes_a_view_of_a_wide_table_may_be_as_large_as_its_names_need_and_nothing_else():
+    names = [f"größe_{k}".ljust(60, "x") for k in range(1000)]
+    schema = pb.TableSchema(schema=pb.TableSchema.Columns(schema=[pb.TableSchema.Column(name=name) for name in names]))
+    room = requests.room_of(schema.SerializeToString())
+    config = pb.ViewConfig()
+    config.columns.columns.columns.extend(names)
+    for name in names:
+        config.aggregates[name].aggregations.append("distinct count")
+    content = pb.MakeView(view_id="name", config=config)
+    message = requests.reply(1, "wide", "table_make_view", content.SerializeToString())
+    assert requests.MAX_MESSAGE < len(message) < requests.LONGEST
+    assert requests.wide_table(message) == "wide"
+    requests.check_size(requests.parse(message, room).content, room)
+    with pytest.raises(Refused):
+        requests.parse(message)
+    with pytest.raises(Invalid):
+        requests.check_size(content, room // 4)
+    for other in (NO_REQUESTS["too many bytes"], b"\xff" * 70_000, "x" * 70_000):
+        with pytest.raises(Refused):
+            requests.wide_table(other)
+
+
 def test_equal_requests_have_equal_digests_whatever_the_order_of_maps():
     one, other = pb.ViewConfig(), pb.ViewConfig()
     for config, names in ((one, "ab"), (other, "ba")):

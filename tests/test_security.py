@@ -24,6 +24,7 @@ from wire import encode
 
 from bridge import perspective_pb2 as pb
 from bridge import requests
+from bridge.requests import LONGEST
 from bridge.viewer import MAX_SUBSCRIPTIONS
 from bridge.viewers import MAX_UNSENT
 from bridge.web import PERSPECTIVE, PING_S
@@ -233,8 +234,13 @@ def test_programs_send_no_origin_and_are_let_in(strict):
 def test_a_message_that_is_too_large_closes_its_connection(site):
     async def scene(_):
         async with bare(site.port) as attacker:
-            await attacker.send(b"\0" * (256 * 1024 + 1))
+            await attacker.send(b"\0" * (LONGEST + 1))
             assert await attacker.closed() == 1009
+        for table in (TABLE, "nothing"):  # which does not need so much for its columns' names
+            async with bare(site.port) as attacker:
+                view = pb.MakeView(view_id="x" * 2 * requests.MAX_MESSAGE).SerializeToString()
+                await attacker.send(requests.reply(1, table, "table_make_view", view))
+                assert await attacker.closed() == 1008
 
     attack(site, scene)
 
@@ -273,7 +279,8 @@ def test_viewers_beyond_the_limit_are_refused_in_words_and_places_become_free(si
 
 WRONG_FRAMES = {
     "a header of 2**62 bytes": frame(b"x", length=2**62),
-    "fragments without an end": frame(b"x" * 60_000, final=False) + frame(b"x" * 60_000, opcode=0, final=False) * 5,
+    "fragments without an end": frame(b"x" * 60_000, final=False)
+    + frame(b"x" * 60_000, opcode=0, final=False) * (LONGEST // 60_000),
     "a continuation of nothing": frame(b"x", opcode=0),
     "an unknown opcode": frame(b"x", opcode=3),
     "a frame without a mask": frame(b"x", masked=False),

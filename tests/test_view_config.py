@@ -45,7 +45,9 @@ USELESS = [
     view(split_by=[""]),
     view(group_by=["ticker"] * 9),
     view(columns=["nothing"]),
-    view(columns=["open"] * 101),
+    view(columns=["open"] * 2001),
+    view(columns=["open"] * 101, group_by=["ticker"]),
+    view(columns=["open"] * 101, split_by=["ticker"]),
     view(sort=[("nothing", 1)]),
     view(sort=[("open", 9)]),
     view(filter=[("nothing", "==", pb.Scalar(float=1))]),
@@ -85,6 +87,23 @@ def test_others_are_refused_in_words(config, features):
 def test_an_expression_with_a_name_of_the_engines_own_is_refused(features):
     with pytest.raises(Invalid, match="psp_"):
         view_config.check_config(view(), COLUMNS, {"psp_strand_count": pb.FLOAT}, features)
+
+
+def test_all_columns_of_a_wide_table_are_shown_and_those_of_groups_bounded(features):
+    """The viewer names an aggregate for each column, also of those that it does not show."""
+    columns = {f"c{k}": pb.INTEGER for k in range(2000)}
+    aggregates = dict.fromkeys(columns, ["sum"])
+    config = view(columns=list(columns), aggregates=aggregates)
+    view_config.check_config(config, columns, {}, features)
+    assert not config.aggregates  # the engine would look at each
+    total = view(columns=list(columns), aggregates=aggregates)
+    total.group_rollup_mode = pb.ViewConfig.GROUP_TOTAL
+    for config in (total, pb.ViewConfig(group_by=["c0"]), pb.ViewConfig(split_by=["c0"])):
+        with pytest.raises(Invalid, match="at most 100 can be grouped"):
+            view_config.check_config(config, columns, {}, features)
+    config = view(columns=list(columns)[:99], sort=[("c1000", 1)], aggregates=aggregates, group_by=["c0"])
+    view_config.check_config(config, columns, {}, features)
+    assert set(config.aggregates) == {*list(columns)[:99], "c1000"}
 
 
 def test_what_means_nothing_is_put_in_order(features):

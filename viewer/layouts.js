@@ -82,6 +82,9 @@ const METERS = {
   },
 };
 
+// Columns that the server shows at most, as they are and in groups (bridge/costs.py, bridge/view_config.py).
+const MOST = { flat: 2000, grouped: 100 };
+
 const DATASETS = { stocks: { label: "Stocks", layouts: STOCKS }, meters: { label: "Meters", layouts: METERS } };
 
 /** The dataset of a table of /healthz: {label, layouts}; undefined for a table of the user's own. */
@@ -93,14 +96,17 @@ function dataset(table) {
 function anyTable({ columns = {}, time, supertable }) {
   const names = Object.keys(columns);
   const rest = names.filter((name) => name !== time);
-  const layouts = { newest: { label: "Newest rows", plugin: "Datagrid", columns: time ? [time, ...rest] : rest } };
+  const all = (time ? [time, ...rest] : rest).slice(0, MOST.flat);
+  const layouts = { newest: { label: "Newest rows", plugin: "Datagrid", columns: all } };
   if (!time) return layouts;
   layouts.newest.sort = [[time, "desc"]];
   const numbers = [/^(float|double)/, /^(integer|u?int)/].flatMap((type) =>
     rest.filter((name) => type.test(columns[name])),
   );
   if (supertable && columns.tbname) {
-    const shown = [...numbers, time, ...rest.filter((name) => name !== "tbname" && !numbers.includes(name))];
+    const isNumber = new Set(numbers);
+    const others = rest.filter((name) => name !== "tbname" && !isNumber.has(name));
+    const shown = [...numbers.slice(0, MOST.grouped - 1), time, ...others].slice(0, MOST.grouped);
     const aggregates = LAST(...shown);
     layouts.latest = {
       label: "Latest by tbname",
@@ -122,6 +128,16 @@ function anyTable({ columns = {}, time, supertable }) {
     };
   }
   return layouts;
+}
+
+/** Says that a grid, {plugin, columns, group_by, split_by}, can't have all columns of a table of /healthz; or "". */
+export function partOf({ plugin, columns = [], group_by = [], split_by = [] }, table) {
+  const isGrouped = group_by.length + split_by.length > 0;
+  const all = Object.keys(table.columns ?? {}).length;
+  const count = (number) => number.toLocaleString("en");
+  const shown = columns.filter(Boolean).length;
+  if (plugin !== "Datagrid" || shown >= all || all <= (isGrouped ? MOST.grouped + 1 : MOST.flat)) return "";
+  return `The grid shows ${count(shown)} of ${count(all)} columns; its settings have the others.`;
 }
 
 /** What the switch calls a table of /healthz. */

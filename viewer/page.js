@@ -3,7 +3,7 @@
 import { serverOf, socketOf } from "./address.js";
 import { lostOf, within } from "./connection.js";
 import { dropOld, keep, kept } from "./kept.js";
-import { readyLayout } from "./layouts.js";
+import { partOf, readyLayout } from "./layouts.js";
 import { numbers, show as say, showNumbers, stateOf } from "./status.js";
 import { choice, makeSwitch } from "./switch.js";
 import * as words from "./words.js";
@@ -47,7 +47,7 @@ export async function start(code, connect, show) {
   let asRestored; // its layout, as text, when we had made it
   let trouble = null; // why nothing new is shown: [state, text]
   let remark = ""; // what the server refused, for a while
-  let lack = ""; // why a chart stays empty
+  let lack = ""; // why a chart stays empty, or a grid has not all columns
   let wake = () => {}; // lets the connection look again at what is chosen
   const woken = () =>
     Promise.race([
@@ -78,6 +78,8 @@ export async function start(code, connect, show) {
     if (trouble && state !== "waiting") return say(...trouble);
     return say(state, remark || [text, lack].filter(Boolean).join(" "));
   }
+
+  const lackOf = (config, { table }) => words.lackOf(config) || partOf(config, health?.tables[table] ?? {});
 
   function remarkOn(text) {
     remark = text;
@@ -120,7 +122,7 @@ export async function start(code, connect, show) {
     if (!view) return;
     const config = await viewer.save();
     if (!same(settled, view) || JSON.stringify(config) === asRestored) return;
-    lack = words.lackOf(config);
+    lack = lackOf(config, view);
     keep(view, config);
     tell();
   }
@@ -145,7 +147,7 @@ export async function start(code, connect, show) {
     }
     const config = await made.save();
     asRestored = JSON.stringify(config);
-    lack = words.lackOf(config);
+    lack = lackOf(config, view);
     if (viewer && viewer !== made) discard(viewer);
     viewer = made;
     viewer.style.visibility = "";

@@ -2,18 +2,23 @@
 import assert from "node:assert";
 import test from "node:test";
 import {
+  checkSize,
   digest,
   encode,
   head,
   Invalid,
   KINDS,
+  LONGEST,
+  MAX_MESSAGE,
   make,
   parse,
   parseResponse,
   pb,
   Refused,
   reply,
+  roomOf,
   tail,
+  wideTable,
 } from "../src/lib/requests.js";
 import { checkConfig, Features } from "../src/lib/view-config.js";
 
@@ -69,6 +74,22 @@ test("what no viewer sends is refused", () => {
   }
 });
 
+test("what makes a view of a wide table may be as large as its names need, and nothing else", () => {
+  const names = Array.from({ length: 1000 }, (_, k) => `größe_${k}`.padEnd(60, "x"));
+  const room = roomOf(make("TableSchema", { schema: { schema: names.map((name) => ({ name, type: FLOAT })) } }));
+  const aggregates = Object.fromEntries(names.map((name) => [name, { aggregations: ["distinct count"] }]));
+  const config = { columns: { columns: { columns: names } }, aggregates };
+  const message = reply(1, "wide", "table_make_view", make("MakeView", { view_id: "v", config }));
+  assert.ok(message.length > MAX_MESSAGE && message.length < LONGEST);
+  assert.strictEqual(wideTable(message), "wide");
+  checkSize(parse(message, room).body, room);
+  assert.throws(() => parse(message), Refused);
+  assert.throws(() => checkSize(parse(message, room).body, room / 4), Invalid);
+  for (const other of [reply(1, "t", "table_size", Buffer.alloc(70_000)), Buffer.alloc(70_000, 0xff)]) {
+    assert.throws(() => wideTable(other), Refused);
+  }
+});
+
 test("a response is its head and its tail", () => {
   const message = Buffer.concat([head(7, "view"), tail("view_to_csv", Buffer.from("a,b"))]);
   const { number, kind, body } = parseResponse(message);
@@ -95,9 +116,9 @@ const COLUMNS = new Map([
 ]);
 
 /** The config as it is after the check. */
-function checked(config) {
+function checked(config, columns = COLUMNS) {
   const content = pb("ViewConfig").decode(make("ViewConfig", config));
-  checkConfig(content, COLUMNS, new Map(Object.keys(content.expressions).map((name) => [name, FLOAT])), features);
+  checkConfig(content, columns, new Map(Object.keys(content.expressions).map((name) => [name, FLOAT])), features);
   return content;
 }
 
@@ -121,8 +142,24 @@ test("a view of what there is passes, and is put in order", () => {
   assert.deepStrictEqual([Object.keys(aggregates), group_by_depth], [["open"], 1]);
 });
 
+test("all columns of a wide table are shown, and those of groups bounded", () => {
+  const names = Array.from({ length: 2000 }, (_, k) => `c${k}`);
+  const wide = new Map(names.map((name) => [name, FLOAT]));
+  const aggregates = Object.fromEntries(names.map((name) => [name, { aggregations: ["sum"] }]));
+  const of = (count, more) =>
+    checked({ columns: { columns: { columns: names.slice(0, count) } }, aggregates, ...more }, wide);
+  assert.deepStrictEqual(of(2000, {}).aggregates, {}); // the engine would look at each
+  const ofGroups = of(99, { group_by: ["c0"], sort: [{ column: "c1000", op: 1 }] });
+  assert.deepStrictEqual(Object.keys(ofGroups.aggregates).sort(), [...names.slice(0, 99), "c1000"].sort());
+  for (const more of [{ group_by: ["c0"] }, { split_by: ["c0"] }, { group_rollup_mode: 2 }]) {
+    assert.throws(() => of(101, more), /at most 100 can be grouped/);
+  }
+  assert.throws(() => checked({ group_by: ["c0"] }, wide), /at most 100 can be grouped/);
+});
+
 const value = [{ string: "x" }];
 for (const [what, config] of Object.entries({
+  "too many columns": { columns: { columns: { columns: Array(2001).fill("open") } } },
   "a column that there is not": { columns: { columns: { columns: ["nope"] } } },
   "a group of Object's own names": { group_by: ["constructor"] },
   "too many levels": { group_by: Array(9).fill("ticker") },

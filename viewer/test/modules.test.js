@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { changed, serverOf, socketOf } from "../address.js";
 import { keep, kept } from "../kept.js";
-import { labelOf, layoutsOf, readyLayout } from "../layouts.js";
+import { labelOf, layoutsOf, partOf, readyLayout } from "../layouts.js";
 import { numbers, stateOf } from "../status.js";
 import { choice } from "../switch.js";
 import * as words from "../words.js";
@@ -78,6 +78,21 @@ test("a table of the user's own opens at its newest rows, and offers what its co
   assert.deepEqual(Object.keys(layoutsOf({ ...TABLE, dataset: null })), ["newest"]);
   assert.equal(labelOf("factory.Machine Log", OWN), "factory.Machine Log");
   assert.equal(labelOf("x", { ...OWN, dataset: "__proto__" }), "x");
+});
+
+test("a grid of a wide table has as many columns as the server shows, and says that there are more", () => {
+  const columns = { when: "datetime", tbname: "string" };
+  for (let k = 1; k <= 2500; k++) columns[`c${k}`] = "integer";
+  const wide = { ...OWN, columns };
+  const { newest, latest, time } = layoutsOf(wide);
+  assert.deepEqual([newest.columns.length, newest.columns[0], newest.columns.at(-1)], [2000, "when", "c1998"]);
+  assert.deepEqual([latest.columns.length, latest.columns.at(-1)], [100, "when"]);
+  assert.equal(Object.keys(latest.aggregates).length, 100);
+  assert.match(partOf(newest, wide), /shows 2,000 of 2,502 columns/);
+  assert.match(partOf(latest, wide), /shows 100 of 2,502 columns/);
+  assert.equal(partOf(time, wide), "");
+  for (const layout of [layoutsOf(OWN).newest, layoutsOf(OWN).latest]) assert.equal(partOf(layout, OWN), "");
+  assert.equal(partOf(newest, {}), "");
 });
 
 test("a layout resets all that it does not name, and is closed on a phone", async () => {

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { log } from "./report.js";
-import { checkSize, errorTail, head, Invalid, parse, Refused } from "./requests.js";
+import { checkSize, errorTail, head, Invalid, isLarge, MAX_MESSAGE, parse, Refused, wideTable } from "./requests.js";
 import { Viewer } from "./viewer.js";
 
 const MAX_UNSENT = 32 * 1024 * 1024; // bytes waiting for a viewer that reads too slowly
@@ -65,10 +65,16 @@ export class Connection {
   /** Requests are answered one after the other: the order is kept, and a flood waits outside. */
   receive(message, isBinary) {
     if (this.isClosing) return;
-    let request;
+    let answer;
     try {
       if (!isBinary) throw new Refused("a text message");
-      request = parse(message);
+      if (message.length > MAX_MESSAGE) {
+        const table = wideTable(message);
+        answer = () => this.respondToLarge(message, table);
+      } else {
+        const request = parse(message);
+        answer = () => this.respond(request);
+      }
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       this.refuse(REFUSED, error.message);
@@ -76,12 +82,21 @@ export class Connection {
     }
     this.waiting += 1;
     this.socket.pause();
-    this.turn = this.turn
-      .then(() => this.respond(request))
-      .then(() => {
-        this.waiting -= 1;
-        if (!this.waiting) this.socket.resume();
-      });
+    this.turn = this.turn.then(answer).then(() => {
+      this.waiting -= 1;
+      if (!this.waiting) this.socket.resume();
+    });
+  }
+
+  /** What makes a view of a wide table; nothing else takes so much. */
+  async respondToLarge(message, table) {
+    if (this.isClosing) return;
+    try {
+      await this.respond(parse(message, await this.viewer.shared.room(table, this.viewer.charge)));
+    } catch (error) {
+      if (error instanceof Refused) this.refuse(REFUSED, error.message);
+      else this.fail(error);
+    }
   }
 
   async respond(request) {
@@ -91,8 +106,9 @@ export class Connection {
     try {
       answer = this.viewer.known(request);
       if (!answer) {
-        checkSize(body);
         await this.waitForCredit();
+        const isOfWide = kind === "table_make_view" && isLarge(body);
+        checkSize(body, isOfWide ? await this.viewer.shared.room(entity, this.viewer.charge) : 0);
         answer = await this.viewer.answer(request);
       }
     } catch (error) {

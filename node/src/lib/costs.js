@@ -6,7 +6,7 @@
 
 import { Invalid, make, pb, READS } from "./requests.js";
 
-const MAX_COLUMNS = 2000; // of a view: more than any screen or chart can use
+export const MAX_COLUMNS = 2000; // of a view: more than any screen or chart can use
 const MAX_SPLIT_CELLS = 400_000; // of a view that is split
 const MAX_INNER = 2000; // groups that are grouped further: the engine works on each for long
 const MAX_READ_MS = 100;

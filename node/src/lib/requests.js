@@ -12,7 +12,8 @@ import protobuf from "protobufjs";
 
 const PROTO = url.fileURLToPath(new URL("../../../bridge/perspective.proto", import.meta.url)); // the same as Python's
 export const MAX_MESSAGE = 64 * 1024; // bytes of one request, with everything that is dropped
-const MAX_CONTENT = 16 * 1024; // bytes of what is in it, as a view's config
+const MAX_CONTENT = 16 * 1024; // bytes of what is in it, as a view's config: both and more for a view of a wide table
+export const LONGEST = 512 * 1024; // bytes of any message
 
 /** Perspective's messages by name, as pb("Envelope"). */
 export const pb = (name) => types.lookup(`bridge.${name}`);
@@ -79,9 +80,13 @@ export function decode(type, bytes) {
   return type.decode(new StrictReader(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)));
 }
 
-/** {number, kind, entity, content, body} of a message: content as declared, body as bytes without all else. */
-export function parse(message) {
-  if (message.length > MAX_MESSAGE) throw new Refused(`a request of more than ${MAX_MESSAGE} bytes`);
+/**
+ * {number, kind, entity, content, body} of a message: content as declared, body as bytes without all else.
+ *
+ * room: bytes that it may have beyond MAX_MESSAGE.
+ */
+export function parse(message, room = 0) {
+  if (message.length > MAX_MESSAGE + room) throw new Refused(`a request of more than ${MAX_MESSAGE + room} bytes`);
   let envelope, kinds, content;
   try {
     envelope = decode(Envelope, message);
@@ -94,6 +99,25 @@ export function parse(message) {
   const { msg_id: number, entity_id: entity } = envelope;
   return { number, kind: kinds[0], entity, content, body: encode(content) };
 }
+
+/** The table of a message of more than MAX_MESSAGE bytes, which only what makes a view of a wide one may have. */
+export function wideTable(message) {
+  let envelope;
+  try {
+    envelope = decode(Envelope, message);
+  } catch {
+    throw new Refused("not a request of Perspective's");
+  }
+  if (!Object.hasOwn(envelope, "table_make_view")) throw new Refused(`a request of more than ${MAX_MESSAGE} bytes`);
+  return envelope.entity_id;
+}
+
+/**
+ * Bytes that a view of all columns may take to describe, by those of the answer to table_schema.
+ *
+ * The viewer names each column twice: as shown, and with its aggregate.
+ */
+export const roomOf = (schema) => 4 * schema.length;
 
 /** Equal contents as equal bytes, whatever the order of maps was. */
 export function encode(content) {
@@ -157,8 +181,10 @@ export function describe(content) {
   return [...expressions.map((text) => JSON.stringify(text)), ...filters].join("; ");
 }
 
-export function checkSize(body) {
-  if (body.length > MAX_CONTENT) {
-    throw new Invalid(`This takes ${body.length} bytes to describe, more than ${MAX_CONTENT}.`);
+export const isLarge = (body) => body.length > MAX_CONTENT;
+
+export function checkSize(body, room = 0) {
+  if (body.length > MAX_CONTENT + room) {
+    throw new Invalid(`This takes ${body.length} bytes to describe, more than ${MAX_CONTENT + room}.`);
   }
 }

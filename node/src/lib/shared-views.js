@@ -6,8 +6,9 @@
  */
 
 import { randomBytes } from "node:crypto";
-import { describe, digest, encode, head, Invalid, make } from "./requests.js";
+import { describe, digest, encode, head, Invalid, make, roomOf } from "./requests.js";
 
+const FEW = 4; // views that are made also while an update takes long: one of thousands of columns does without any
 const MAX_ANSWERS = 100; // that are kept of one view
 const MAX_TEXT = 500; // characters of a request in the log
 const BANNED = "The engine has crashed on this request: it is refused until the server is started anew.";
@@ -64,6 +65,7 @@ export class SharedViews {
     this.shapes = new Map(); // shared views by what they show
     this.views = new Map(); // all, by name
     this.tables = new Map(); // name of a table: Answers
+    this.rooms = new Map(); // name of a table: see room()
     this.subscribers = new Map(); // number of a subscription: Map of "number of the viewer's" to {viewer, number, entity}
     engine.onEvent = (number, tail) => this.deliver(number, tail);
     engine.onGrown = (views) => this.dropGrown(views);
@@ -92,6 +94,20 @@ export class SharedViews {
     }
     const ask = async () => this.call(kind, entity, content, charge, "askTable", kind, entity, body);
     return this.tables.get(entity).getOrAsk(`${kind} ${body.toString("latin1")}`, ask);
+  }
+
+  /** Bytes that a view of all columns of a table may take to describe; 0 when there is no such table. */
+  async room(table, charge) {
+    if (!this.rooms.has(table)) {
+      try {
+        const ask = ["askTable", "table_schema", table, make("Nothing", {})];
+        this.rooms.set(table, roomOf(await this.engine.request({ kind: "table_schema" }, charge, ...ask)));
+      } catch (error) {
+        if (!(error instanceof Invalid)) throw error;
+        return 0;
+      }
+    }
+    return this.rooms.get(table);
   }
 
   async validate({ kind, entity, content }, charge) {
@@ -139,7 +155,8 @@ export class SharedViews {
 
   async make(view, content, charge) {
     try {
-      if (this.engine.isSlow) throw new Invalid("The server is at its limit: no more views for now.");
+      if (this.engine.isSlow && this.views.size >= FEW)
+        throw new Invalid("The server is at its limit: no more views for now.");
       this.views.set(view.name, view);
       const { table, name, config } = view;
       await this.call("table_make_view", table, content, charge, "makeView", table, name, config);
@@ -174,6 +191,7 @@ export class SharedViews {
       if (view.table === table) this.forget(view, "The table is hosted anew.");
     }
     this.tables.delete(table);
+    this.rooms.delete(table);
   }
 
   // What is asked about views

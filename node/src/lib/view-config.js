@@ -1,14 +1,17 @@
 /** What a view may be made of: columns, filters and aggregates that the engine knows. */
 
+import { MAX_COLUMNS } from "./costs.js";
 import { COLUMN_TYPES, Invalid, pb } from "./requests.js";
 
 export const MAX_LEVELS = 8; // of groups, and of splits
-const MAX_ITEMS = 100; // columns, filters, sorts, aggregates, expressions, windows: of each
+const MAX_ITEMS = 100; // filters, sorts, expressions, windows: of each
+const MAX_AGGREGATED = 100; // columns: for each the engine works on all rows when the view is made, and on many at each update
 const NULL_FILTERS = ["is null", "is not null"];
 const LIST_FILTERS = ["in", "not in"];
 const WINDOWS = "sum avg count min max stddev var lag lead diff rate ema".split(" ");
 const YEAR_9999_MS = 253_402_300_799_000; // since 1970
 const ORDERS = pb("ViewConfig").lookup("SortOrder").values;
+const { GROUP_TOTAL } = pb("ViewConfig").lookup("GroupRollup").values;
 const COLUMN_SORTS = [ORDERS.COL_ASC, ORDERS.COL_DESC, ORDERS.COL_ASC_ABS, ORDERS.COL_DESC_ABS];
 const TIMES = [COLUMN_TYPES.DATE, COLUMN_TYPES.DATETIME];
 
@@ -40,7 +43,7 @@ export function checkConfig(config, columns, expressions, features) {
     }
     for (const name of names) known(name, types, what);
   }
-  for (const what of ["filter", "sort", "expressions", "aggregates", "windows"]) {
+  for (const what of ["filter", "sort", "expressions", "windows"]) {
     if (Object.keys(config[what]).length > MAX_ITEMS) throw new Invalid(`${what}: at most ${MAX_ITEMS}.`);
   }
   for (const name of [...expressions.keys(), ...Object.keys(config.windows)]) {
@@ -51,16 +54,27 @@ export function checkConfig(config, columns, expressions, features) {
     checkWindow(name, window, columns, types);
   }
   types = new Map([...types, ...Object.keys(config.windows).map((name) => [name, COLUMN_TYPES.FLOAT])]);
-  const shown = config.columns?.columns?.columns ?? [];
-  if (shown.length > MAX_ITEMS) throw new Invalid(`columns: at most ${MAX_ITEMS}.`);
-  for (const name of shown) known(name, types, "columns");
+  const aggregated = checkWidth(config, columns);
+  for (const name of config.columns?.columns?.columns ?? []) known(name, types, "columns");
   config.sort = tidySort(config, types);
   if (config.group_by_depth > config.group_by.length) config.group_by_depth = config.group_by.length;
   for (const each of config.filter) checkFilter(each, known(each.column, types, "filter"), features);
   for (const [name, { aggregations }] of Object.entries(config.aggregates)) {
     if (types.has(name)) checkAggregate(name, aggregations, types.get(name), types, features);
-    else delete config.aggregates[name]; // of an expression that was deleted
+    if (!aggregated.has(name)) delete config.aggregates[name]; // also of an expression that was deleted
   }
+}
+
+/** The names of what is aggregated; without groups a column costs little, and a wide table is shown whole. */
+function checkWidth(config, columns) {
+  const shown = config.columns?.columns ? config.columns.columns.columns : [...columns.keys()];
+  if (shown.length > MAX_COLUMNS) throw new Invalid(`columns: at most ${MAX_COLUMNS.toLocaleString("en-US")}.`);
+  const isTotal = config.group_rollup_mode === GROUP_TOTAL;
+  if (!config.group_by.length && !config.split_by.length && !isTotal) return new Set();
+  if (shown.length > MAX_AGGREGATED) {
+    throw new Invalid(`columns: at most ${MAX_AGGREGATED} can be grouped or split, take some away first.`);
+  }
+  return new Set([...shown, ...config.sort.map(({ column }) => column)]);
 }
 
 /** One sort a column, and none of columns where there are no splits: the engine crashes on others. */

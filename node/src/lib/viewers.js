@@ -11,9 +11,9 @@ import { WebSocketServer } from "ws";
 import { Connection, GOING_AWAY, RESTART } from "./connection.js";
 import { Origins } from "./origins.js";
 import { log } from "./report.js";
+import { LONGEST } from "./requests.js";
 import { SharedViews } from "./shared-views.js";
 
-const MAX_FRAME = 256 * 1024; // bytes of a message
 const QUIET_MS = 60_000; // between two lines in the log about refusals of one host
 const LOOK_MS = 2500; // after a question for /healthz or /metrics, somebody is looking
 const CLOSE_MS = 2000; // for the viewer's side to close a connection that is being closed
@@ -94,7 +94,7 @@ export class Viewers {
 
   /** Lets viewers of an http server connect at `path`. */
   listenTo(server, path) {
-    const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_FRAME, closeTimeout: CLOSE_MS });
+    const sockets = new WebSocketServer({ noServer: true, maxPayload: LONGEST, closeTimeout: CLOSE_MS });
     server.on("upgrade", (request, socket, start) => {
       socket.on("error", () => {}); // it ends
       const [status, text] = this.refusalOf(request, path);
