@@ -14,7 +14,7 @@ from . import perspective_pb2 as pb
 
 MAX_MESSAGE = 64 * 1024  # bytes of one request, with everything that is dropped
 MAX_CONTENT = 16 * 1024  # bytes of what is in it, as a view's config: both and more for a view of a wide table
-LONGEST = 512 * 1024  # bytes of any message
+LONGEST = 256 * 1024  # bytes of any message
 MAX_EXPRESSIONS = 8 * 1024  # bytes of all expressions of a request
 
 # The kinds, with what is in them

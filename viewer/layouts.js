@@ -82,8 +82,19 @@ const METERS = {
   },
 };
 
-// Columns that the server shows at most, as they are and in groups (bridge/costs.py, bridge/view_config.py).
-const MOST = { flat: 2000, grouped: 100 };
+// Columns that the server shows at most, as they are and in groups (bridge/costs.py, bridge/view_config.py), and bytes
+// of the message that names each of them twice (bridge/requests.py).
+const MOST = { flat: 2000, grouped: 100, bytes: 240 * 1024 };
+
+/** The first columns that a view can have. */
+function fitting(names) {
+  let bytes = 0;
+  const end = names.slice(0, MOST.flat).findIndex((name) => {
+    bytes += 2 * new TextEncoder().encode(name).length + 20;
+    return bytes > MOST.bytes;
+  });
+  return names.slice(0, end < 0 ? MOST.flat : end);
+}
 
 const DATASETS = { stocks: { label: "Stocks", layouts: STOCKS }, meters: { label: "Meters", layouts: METERS } };
 
@@ -96,7 +107,7 @@ function dataset(table) {
 function anyTable({ columns = {}, time, supertable }) {
   const names = Object.keys(columns);
   const rest = names.filter((name) => name !== time);
-  const all = (time ? [time, ...rest] : rest).slice(0, MOST.flat);
+  const all = fitting(time ? [time, ...rest] : rest);
   const layouts = { newest: { label: "Newest rows", plugin: "Datagrid", columns: all } };
   if (!time) return layouts;
   layouts.newest.sort = [[time, "desc"]];
@@ -133,10 +144,11 @@ function anyTable({ columns = {}, time, supertable }) {
 /** Says that a grid, {plugin, columns, group_by, split_by}, can't have all columns of a table of /healthz; or "". */
 export function partOf({ plugin, columns = [], group_by = [], split_by = [] }, table) {
   const isGrouped = group_by.length + split_by.length > 0;
-  const all = Object.keys(table.columns ?? {}).length;
+  const names = Object.keys(table.columns ?? {});
+  const all = names.length;
   const count = (number) => number.toLocaleString("en");
   const shown = columns.filter(Boolean).length;
-  if (plugin !== "Datagrid" || shown >= all || all <= (isGrouped ? MOST.grouped + 1 : MOST.flat)) return "";
+  if (plugin !== "Datagrid" || shown >= all || all <= (isGrouped ? MOST.grouped + 1 : fitting(names).length)) return "";
   return `The grid shows ${count(shown)} of ${count(all)} columns; its settings have the others.`;
 }
 

@@ -93,6 +93,12 @@ test("a grid of a wide table has as many columns as the server shows, and says t
   assert.equal(partOf(time, wide), "");
   for (const layout of [layoutsOf(OWN).newest, layoutsOf(OWN).latest]) assert.equal(partOf(layout, OWN), "");
   assert.equal(partOf(newest, {}), "");
+  const long = { ...OWN, columns: { when: "datetime" } };
+  for (let k = 0; k < 1999; k++) long.columns[`${"ö".repeat(30)}${k}`] = "integer";
+  const { columns: first } = layoutsOf(long).newest;
+  const bytes = first.reduce((sum, name) => sum + 2 * new TextEncoder().encode(name).length + 20, 0);
+  assert.ok(bytes <= 240 * 1024 && bytes > 239 * 1024, `${bytes}`);
+  assert.match(partOf({ plugin: "Datagrid", columns: first }, long), /of 2,000 columns/);
 });
 
 test("a layout resets all that it does not name, and is closed on a phone", async () => {

@@ -13,7 +13,7 @@ import protobuf from "protobufjs";
 const PROTO = url.fileURLToPath(new URL("../../../bridge/perspective.proto", import.meta.url)); // the same as Python's
 export const MAX_MESSAGE = 64 * 1024; // bytes of one request, with everything that is dropped
 const MAX_CONTENT = 16 * 1024; // bytes of what is in it, as a view's config: both and more for a view of a wide table
-export const LONGEST = 512 * 1024; // bytes of any message
+export const LONGEST = 256 * 1024; // bytes of any message
 
 /** Perspective's messages by name, as pb("Envelope"). */
 export const pb = (name) => types.lookup(`bridge.${name}`);
