@@ -112,7 +112,7 @@ class SubscribedFeed(Feed):
         """There is no subscription; what is news is logged."""
         self.subscribed = self.caught_up = False
         if why != self.trouble:
-            LOG.warning("%s: no subscription (%s): polling instead", self.source, why)
+            LOG.warning("%s: no subscription (%s): polling until there is one", self.source, why)
         self.trouble = why
 
     def unsubscribe(self, why):
@@ -169,7 +169,7 @@ class SubscribedFeed(Feed):
     def health(self):
         health = super().health() | {"subscriptions": self.subscriptions}
         if self.trouble and not health["error"]:
-            health["error"] = f"no subscription ({self.trouble}): polling instead"
+            health["error"] = f"no subscription ({self.trouble}): polling until there is one"
         return health
 
 
