@@ -106,10 +106,10 @@ def test_a_feed_that_remembers_little_shows_none_twice_and_counts_the_others(pro
 
 def test_of_a_second_that_a_tick_showed_a_part_of_the_rest_is_loaded_as_far_as_it_fits():
     async def rows_of_three_seconds_with_room_for_those_of_one_and_a_bit():
+        started = time.monotonic()
         site = Site(MemorySource(), 1200, history_s=3600)
         site.source.clock += 0.6
         await site.insert("a", 0, 3000)
-        started = time.monotonic()
         await site.tick()
         assert 900 < site.feed.held < 1100 + 1000 * (time.monotonic() - started)  # rows of each ms that it took, too
         site.feed.offset_s += 2  # as if the two seconds had been waited for
