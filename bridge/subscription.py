@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import secrets
 import signal
+import threading
 import time
 
 import pyarrow as pa
@@ -92,7 +93,7 @@ class SubscribedFeed(Feed):
         arguments = (self.dsn.url, topic, f"SELECT {select} FROM {self.source.name}", columns, self.topic_anew)
         try:
             self.start_process(arguments)
-        except (OSError, MemoryError) as error:  # out of descriptors, memory or processes: the next tick tries again
+        except (OSError, RuntimeError, MemoryError) as error:  # out of descriptors, memory, threads or processes
             self.trouble = f"no process for it can be started ({error})"
             return
         self.answer_by = time.monotonic() + START_S
@@ -100,12 +101,14 @@ class SubscribedFeed(Feed):
         asyncio.get_running_loop().add_reader(self.pipe.fileno(), self.hear)
 
     def start_process(self, arguments):
+        """Hands the arguments over in a thread: a wide table's fill a pipe, and who writes waits for the process."""
         context = multiprocessing.get_context("spawn")
-        pipe, other_end = context.Pipe(duplex=False)
-        with other_end:
-            arguments = (other_end, *arguments)
-            process = context.Process(target=run_subscriber, args=arguments, daemon=True, name="subscriber")
+        (pipe, other_end), (taken, given) = context.Pipe(duplex=False), context.Pipe(duplex=False)
+        with other_end, taken:
+            ends = (other_end, taken)
+            process = context.Process(target=take_arguments, args=ends, daemon=True, name="subscriber")
             process.start()
+        threading.Thread(target=give_arguments, args=(given, arguments), daemon=True).start()
         self.pipe, self.process = pipe, process
 
     def lost(self, why):
@@ -171,6 +174,16 @@ class SubscribedFeed(Feed):
         if self.trouble and not health["error"]:
             health["error"] = f"no subscription ({self.trouble}): polling until there is one"
         return health
+
+
+def give_arguments(given, arguments):
+    with contextlib.suppress(OSError), given:  # the process has ended
+        given.send(arguments)
+
+
+def take_arguments(pipe, taken):
+    with contextlib.suppress(EOFError):  # the server has ended
+        run_subscriber(pipe, *taken.recv())
 
 
 def run_subscriber(pipe, dsn, topic, select, columns, anew):
