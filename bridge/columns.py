@@ -54,13 +54,13 @@ def key_text(value):
 
 def shown_names(names, ours=()):
     """{name of a table's column: its name in Perspective}: `_` is appended to RESERVED names and to `ours`."""
-    shown = {}
+    shown, taken = {}, set(names)
     for name in names:
         found = name
         if name in ours or name.startswith(RESERVED):
-            found += "_"
-            while found in names or found in shown.values():
+            while found in taken:
                 found += "_"
+            taken.add(found)
         shown[name] = found
     return shown
 

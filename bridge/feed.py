@@ -187,8 +187,10 @@ class Feed:
             found = await self.read(self.source, self.source.between(first, end), rows)
             if shown is not self.shown:
                 return
-            alike |= shown.alike(found)
-            await self.put(shown.unseen(found))
+            new = shown.unseen(found)
+            if new.num_rows < found.num_rows:
+                alike |= shown.alike(found)
+            await self.put(new)
             if self.counters.history:
                 self.counters.history["loaded"] += rows
         if shown is not self.shown:

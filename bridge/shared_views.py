@@ -44,7 +44,6 @@ class SharedViews:
         )
         self.shapes, self.views = {}, set()  # by what they show: the shared ones; all
         self.tables = {}  # name of a table: Answers
-        self.rooms = {}  # name of a table: see room()
         self.hosted = None  # number of the subscription to the list of tables
         engine.after_update.append(self.delete_grown)
 
@@ -73,14 +72,11 @@ class SharedViews:
 
     async def room(self, table, charge):
         """Bytes that a view of all columns of a table may take to describe; 0 when there is no such table."""
-        if table not in self.rooms:
-            try:
-                kind = "table_schema"
-                schema = await self.engine.request((kind,), charge, self.session.ask, kind, table)
-            except Invalid:
-                return 0
-            self.rooms[table] = requests.room_of(schema)
-        return self.rooms[table]
+        try:
+            answer = await self.answer_table(requests.Request(0, "table_schema", table, pb.Nothing()), charge)
+        except Invalid:
+            return 0
+        return requests.room_of(pb.Envelope.FromString(answer).table_schema)
 
     async def validate(self, request, charge):
         texts, context = dict(request.content.column_to_expr), request.entity.encode()
@@ -175,7 +171,6 @@ class SharedViews:
         await self.engine.run(lambda: [self.delete_in_engine(view) for view in views])
         self.session.forget(table)
         self.tables.pop(table, None)
-        self.rooms.pop(table, None)
 
     # What is asked about views
 

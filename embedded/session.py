@@ -11,12 +11,12 @@ from .sql import Parser, nanoseconds
 from .types import BY_NAME, DECIMAL, DECIMAL64, INT, JSON, PRECISIONS, TIMESTAMP, VARCHAR, Column
 
 THERE = dict.fromkeys((0x0381, 0x0603, 0x03E0))  # a database, a table, a topic
+MISSING = dict.fromkeys((0x0388, 0x2603, 0x0362, 0x03E1))
 INS_TABLES = {  # as DESCRIBE information_schema.ins_tables gives them
     "table_name": ("VARCHAR", 192), "db_name": ("VARCHAR", 64), "create_time": ("TIMESTAMP", 8), "columns": ("INT", 4),
     "stable_name": ("VARCHAR", 192), "uid": ("BIGINT", 8), "vgroup_id": ("INT", 4), "ttl": ("INT", 4),
     "table_comment": ("VARCHAR", 1024), "type": ("VARCHAR", 21),
 }  # fmt: skip
-MISSING = dict.fromkeys((0x0388, 0x2603, 0x0362, 0x03E1))
 KEEP_MS = 3650 * 86_400_000
 WITHOUT_EFFECT = ("buffer", "vgroups", "replica", "wal_level", "wal_retention_period", "pages", "cachesize", "duration")
 LONGEST = {"NCHAR": 16379, "DECIMAL": 38}  # other types: 65517

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from bridge import dsn as dsns
 from bridge import tdengine
+from bridge.consumer import run_subscriber
 from bridge.sql import literal
-from bridge.subscription import SubscribedFeed, run_subscriber
+from bridge.subscription import SubscribedFeed
 from clickhouse import source as clickhouse
 from clickhouse.perspective_server import read_clickhouse
 from perspective_server import read_tdengine

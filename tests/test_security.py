@@ -24,7 +24,6 @@ from wire import encode
 
 from bridge import perspective_pb2 as pb
 from bridge import requests
-from bridge.requests import LONGEST
 from bridge.viewer import MAX_SUBSCRIPTIONS
 from bridge.viewers import MAX_UNSENT
 from bridge.web import PERSPECTIVE, PING_S
@@ -234,7 +233,7 @@ def test_programs_send_no_origin_and_are_let_in(strict):
 def test_a_message_that_is_too_large_closes_its_connection(site):
     async def scene(_):
         async with bare(site.port) as attacker:
-            await attacker.send(b"\0" * (LONGEST + 1))
+            await attacker.send(b"\0" * (requests.LONGEST + 1))
             assert await attacker.closed() == 1009
         for table in (TABLE, "nothing"):  # which does not need so much for its columns' names
             async with bare(site.port) as attacker:
@@ -280,7 +279,7 @@ def test_viewers_beyond_the_limit_are_refused_in_words_and_places_become_free(si
 WRONG_FRAMES = {
     "a header of 2**62 bytes": frame(b"x", length=2**62),
     "fragments without an end": frame(b"x" * 60_000, final=False)
-    + frame(b"x" * 60_000, opcode=0, final=False) * (LONGEST // 60_000),
+    + frame(b"x" * 60_000, opcode=0, final=False) * (requests.LONGEST // 60_000),
     "a continuation of nothing": frame(b"x", opcode=0),
     "an unknown opcode": frame(b"x", opcode=3),
     "a frame without a mask": frame(b"x", masked=False),

@@ -85,12 +85,13 @@ const METERS = {
 // Columns that the server shows at most, as they are and in groups (bridge/costs.py, bridge/view_config.py), and bytes
 // of the message that names each of them twice (bridge/requests.py).
 const MOST = { flat: 2000, grouped: 100, bytes: 240 * 1024 };
+const utf8 = new TextEncoder();
 
 /** The first columns that a view can have. */
 function fitting(names) {
   let bytes = 0;
   const end = names.slice(0, MOST.flat).findIndex((name) => {
-    bytes += 2 * new TextEncoder().encode(name).length + 20;
+    bytes += 2 * utf8.encode(name).length + 20;
     return bytes > MOST.bytes;
   });
   return names.slice(0, end < 0 ? MOST.flat : end);

@@ -111,7 +111,7 @@ def named(version):
 
 
 def writes(args, database):
-    """Says what will be stored in a database that is not ours alone."""
+    """Says what will be stored, and made, in a TDengine that is not ours alone."""
     pace = 1000 * (args.rows or 250) / (args.interval or 250)
     for dataset in datasets(args):
         usual, table = TABLES[dataset]

@@ -79,8 +79,7 @@ export function shownNames(names, ours = []) {
   for (const name of names) {
     let found = name;
     if (ours.includes(name) || RESERVED.test(name)) {
-      do found += "_";
-      while (taken.has(found));
+      while (taken.has(found)) found += "_";
       taken.add(found);
     }
     shown.set(name, found);

@@ -6,7 +6,7 @@
  */
 
 import { randomBytes } from "node:crypto";
-import { describe, digest, encode, head, Invalid, make, roomOf } from "./requests.js";
+import { describe, digest, encode, head, Invalid, make, pb, roomOf } from "./requests.js";
 
 const FEW = 4; // views that are made also while an update takes long: one of thousands of columns does without any
 const MAX_ANSWERS = 100; // that are kept of one view
@@ -65,7 +65,6 @@ export class SharedViews {
     this.shapes = new Map(); // shared views by what they show
     this.views = new Map(); // all, by name
     this.tables = new Map(); // name of a table: Answers
-    this.rooms = new Map(); // name of a table: see room()
     this.subscribers = new Map(); // number of a subscription: Map of "number of the viewer's" to {viewer, number, entity}
     engine.onEvent = (number, tail) => this.deliver(number, tail);
     engine.onGrown = (views) => this.dropGrown(views);
@@ -98,16 +97,14 @@ export class SharedViews {
 
   /** Bytes that a view of all columns of a table may take to describe; 0 when there is no such table. */
   async room(table, charge) {
-    if (!this.rooms.has(table)) {
-      try {
-        const ask = ["askTable", "table_schema", table, make("Nothing", {})];
-        this.rooms.set(table, roomOf(await this.engine.request({ kind: "table_schema" }, charge, ...ask)));
-      } catch (error) {
-        if (!(error instanceof Invalid)) throw error;
-        return 0;
-      }
+    const content = pb("Nothing").create();
+    const asked = { kind: "table_schema", entity: table, content, body: encode(content) };
+    try {
+      return roomOf(await this.answerTable(asked, charge));
+    } catch (error) {
+      if (!(error instanceof Invalid)) throw error;
+      return 0;
     }
-    return this.rooms.get(table);
   }
 
   async validate({ kind, entity, content }, charge) {
@@ -191,7 +188,6 @@ export class SharedViews {
       if (view.table === table) this.forget(view, "The table is hosted anew.");
     }
     this.tables.delete(table);
-    this.rooms.delete(table);
   }
 
   // What is asked about views
