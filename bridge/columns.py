@@ -1,15 +1,15 @@
 """TDengine's types as Arrow's: how each column is selected, and how its values are converted."""
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from .geometry import well_known_text
-from .sql import quoted
+from .sql import UNITS_PER_S, quoted
 
 UNSHOWN = "__unshown__"  # an extra column, there only when needed: how many of a row's values became null
 ROW = "__row__"  # an extra column, of sources whose rows can be told apart by nothing else
@@ -30,13 +30,19 @@ class Column:
     expression: str
     type: pa.DataType
     convert: Callable | None = None
-    unit: str = ""  # of a timestamp's integers: ms, us, ns
     pushed: bool = True  # whether taosws can read it also in what a consumer is sent
 
 
 def finite(value):
     value = float(value)  # DECIMAL comes as Decimal
     return value if math.isfinite(value) else None
+
+
+def day(units_per_s, value):
+    return value // (86_400 * units_per_s)
+
+
+DAYS = {unit: functools.partial(day, units) for unit, units in UNITS_PER_S.items()}  # one each: Columns are compared
 
 
 def decoded(value):
@@ -72,8 +78,10 @@ def column(name, kind, precision, is_key=False, is_date=False):
     """
     expression, kind = quoted(name), re.sub(r"\(.*", "", kind).strip()
     if kind == "TIMESTAMP":  # integers: the client's texts would cost ten times as much, and depend on its time zone
-        arrow_type = pa.date32() if is_date else pa.timestamp(precision)
-        return Column(name, f"CAST({expression} AS BIGINT)", arrow_type, unit=precision)
+        expression = f"CAST({expression} AS BIGINT)"
+        if is_date:
+            return Column(name, expression, pa.date32(), DAYS[precision])
+        return Column(name, expression, pa.timestamp(precision))
     if kind in INTEGERS:
         return Column(name, expression, INTEGERS[kind])
     if kind == "BOOL":
@@ -115,8 +123,7 @@ def to_arrow(rows, columns):
                     if value is not None and converted[k] is None:
                         unshown[k] = unshown.get(k, 0) + 1
             values = converted
-        array = pa.array(values, pa.timestamp(each.unit) if each.unit else each.type)
-        arrays.append(array if array.type == each.type else array.cast(each.type))
+        arrays.append(pa.array(values, each.type))
     names = [each.name for each in columns]
     if unshown:
         arrays.append(pa.array([unshown.get(k, 0) for k in range(len(rows))], pa.int64()))
@@ -126,6 +133,8 @@ def to_arrow(rows, columns):
 
 def as_engine_times(table):
     """Times before 1970 in whole milliseconds, rounded towards the past as others are: the engine rounds them up."""
+    import pyarrow.compute as pc  # here: it takes 60 ms to load, and who only reads does without
+
     for k, field in enumerate(table.schema):
         if not (pa.types.is_timestamp(field.type) and field.type.unit in ("us", "ns")):
             continue
