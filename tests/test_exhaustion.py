@@ -41,7 +41,7 @@ def serve(chain, shell):
 
 def child_of(server):
     """Process id of what serves, below the supervisor."""
-    (pid,) = children(server.pid, "perspective_server.py")
+    (pid,) = children(server.pid, "perspective_server")
     return pid
 
 
