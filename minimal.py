@@ -34,8 +34,7 @@ def read_tdengine(sql):
         return list(connection.query(sql))
     except BaseException as error:  # taosws' PanicException is no Exception
         create_tdengine_connection.cache_clear()
-        told = f"{error}" if "[0x" in f"{error}" else "TDENGINE_DSN is no address, check it"
-        raise RuntimeError(told) from None
+        raise RuntimeError(f"{error}" if "[0x" in f"{error}" else "TDENGINE_DSN is wrong") from None
 
 
 async def perspective_thread(client, database, table, hosted=None, since=0, shown=()):
@@ -45,6 +44,7 @@ async def perspective_thread(client, database, table, hosted=None, since=0, show
     if any(note == "TAG" for *_, note in columns):  # a supertable's rows differ by subtable, too
         columns.insert(1, ("tbname", "tbname", "COMPOSITE KEY"))
     names, kinds, notes = zip(*columns, strict=True)
+    heads = [name + "_" * name.startswith(("psp_", "__")) for name in names]  # or they lose rows
     where = f"information_schema.ins_databases WHERE name = '{database}'"
     ((unit,),) = await read_tdengine(f"SELECT `precision` FROM {where}")
     key, second = 1 + notes.count("COMPOSITE KEY"), {"ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
@@ -61,7 +61,7 @@ async def perspective_thread(client, database, table, hosted=None, since=0, show
                     convert = CONVERT.get(kind, lambda value: value)
                     values = [value if value is None else convert(value) for value in values]
                     arrays.append(pyarrow.array(values, ARROW.get(kind, "string").format(unit)))
-                hosted = (hosted.update if hosted else host)(pyarrow.table(arrays, names)) or hosted
+                hosted = (hosted.update if hosted else host)(pyarrow.table(arrays, heads)) or hosted
                 since, shown = max(since, rows[0][0] - second), {row[:key] for row in rows}
         except (OSError, RuntimeError) as error:  # no answer in time, or an error
             print(f"minimal.py retries: {error}", file=sys.stderr)
