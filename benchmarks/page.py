@@ -113,6 +113,8 @@ def main():
     add("--first", action="store_true", help="run.sh makes its virtual environment")
     add("--times", type=measure.number(1, 50), default=5, metavar="N", help="how often a page is opened (default: 5)")
     args = parser.parse_args()
+    if args.url and args.first:
+        parser.error("--first is of run.sh, --url of a page that is served already: choose one")
     if args.url:
         measure_pages(args.url, args.times)
         return

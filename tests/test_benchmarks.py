@@ -63,6 +63,8 @@ def test_a_page_that_nobody_serves_is_named_in_one_line():
     done = python("benchmarks/page.py", "--url", "http://127.0.0.1:9/", timeout=100)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
     assert "http://127.0.0.1:9/" in done.stderr
+    done = python("benchmarks/page.py", "--url", "http://127.0.0.1:9/", "--first", timeout=100)
+    assert (done.returncode, "choose one" in done.stderr) == (2, True), done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")

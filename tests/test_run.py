@@ -332,10 +332,11 @@ def test_uses_the_tdengine_of_the_environment(demo):
     port = free_port()
     with stand_in(demo, port):
         dsn = f"ws://root:taosdata@127.0.0.1:{port}/own_database"
-        process = demo.start("--docker", TDENGINE_DSN=dsn)
+        process = demo.start("--docker", "--subscribe", TDENGINE_DSN=dsn)
         shown = demo.wait_for_rows(process)
         assert f"at ws://127.0.0.1:{port} (TDENGINE_DSN)" in shown
         assert "in own_database.stocks_values there" in shown
+        assert "--subscribe makes a topic for each table there, which stays" in shown
         lines = demo.processes().values()
         assert not any("-m embedded" in line for line in lines)
         # anybody may read a command line
