@@ -38,13 +38,13 @@ def read_tdengine(sql):
 
 
 async def perspective_thread(client, database, table, hosted=None, since=0, shown=()):
-    """Hosts the table's newest rows in Perspective, then adds each new row once."""
+    """Hosts the table's newest rows, then adds each new one once; names that are taken get a _."""
     described = await read_tdengine(f"DESCRIBE `{database}`.`{table}`")
     columns = [(name, kind.partition("(")[0], note) for name, kind, _, note, *_ in described]
     if any(note == "TAG" for *_, note in columns):  # a supertable's rows differ by subtable, too
         columns.insert(1, ("tbname", "tbname", "COMPOSITE KEY"))
     names, kinds, notes = zip(*columns, strict=True)
-    heads = [name + "_" * name.startswith(("psp_", "__")) for name in names]  # or they lose rows
+    heads = [n + "_" * (n.startswith(("psp_", "__")) or n == "tbname" != k) for n, k, _ in columns]
     where = f"information_schema.ins_databases WHERE name = '{database}'"
     ((unit,),) = await read_tdengine(f"SELECT `precision` FROM {where}")
     key, second = 1 + notes.count("COMPOSITE KEY"), {"ms": 10**3, "us": 10**6, "ns": 10**9}[unit]

@@ -147,17 +147,17 @@ def test_each_row_of_a_plain_table_is_shown_once(base, tmp_path):
 
 
 def test_rows_of_two_subtables_with_equal_values_are_two_rows(base, tmp_path):
-    columns = "`VARCHAR` INT, `__INDEX__` INT, psp_okey INT"  # names of a type, and of the engine's own
+    columns = "`VARCHAR` INT, `__INDEX__` INT, psp_okey INT, `tbname` INT"  # names of a type, of the engine's, ours
     base.query(f"CREATE TABLE {{db}}.devices (ts TIMESTAMP, {columns}) TAGS (site VARCHAR(10), `group` INT)")
     with minimal(base, tmp_path, "devices") as site:
         for _ in range(5):
             stamp = time.time_ns() // 1000
-            values = " ".join(f"({stamp + k}, 1, 2, 3)" for k in range(20))
+            values = " ".join(f"({stamp + k}, 1, 2, 3, 4)" for k in range(20))
             into = " ".join(f"{{db}}.`D {d}` USING {{db}}.devices TAGS ('hér', 1) VALUES {values}" for d in "aB")
             base.query(f"INSERT INTO {into}")
         found = site.wait_for(200)
         assert found["columns"]["site"] == ["hér"] * 200
-        for value, name in enumerate(("VARCHAR", "__INDEX___", "psp_okey_"), 1):
+        for value, name in enumerate(("VARCHAR", "__INDEX___", "psp_okey_", "tbname_"), 1):
             assert found["columns"][name] == [value] * 200
         assert sorted(set(found["columns"]["tbname"])) == ["D B", "D a"]
         assert list(found["columns"])[:2] == ["ts", "tbname"]
