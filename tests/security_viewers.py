@@ -25,8 +25,9 @@ SHAPE = {"group_by": ["ticker", "client"], "columns": ["volume", "close"], "aggr
 async def connect(port, origin=None):
     """A WebSocket; tornado.httpclient.HTTPClientError when the server refuses it."""
     headers = {"Origin": origin} if origin is not None else {}
-    request = tornado.httpclient.HTTPRequest(f"ws://127.0.0.1:{port}/websocket", headers=headers, connect_timeout=5)
-    return await asyncio.wait_for(tornado.websocket.websocket_connect(request, max_message_size=2**30), ANSWER_S)
+    patience = {"connect_timeout": WAIT_S, "request_timeout": WAIT_S}  # hundreds may connect at once
+    request = tornado.httpclient.HTTPRequest(f"ws://127.0.0.1:{port}/websocket", headers=headers, **patience)
+    return await asyncio.wait_for(tornado.websocket.websocket_connect(request, max_message_size=2**30), WAIT_S)
 
 
 class Honest:
