@@ -39,6 +39,7 @@ def finite(value):
 
 
 def day(units_per_s, value):
+    """The calendar day, UTC, of a timestamp's integer, as days since 1970."""
     return value // (86_400 * units_per_s)
 
 

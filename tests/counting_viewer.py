@@ -73,7 +73,7 @@ async def connect(url):
     """The WebSocket, as soon as the server accepts it; bound: OPEN_S."""
     deadline = time.monotonic() + OPEN_S
     tls = ssl.create_default_context() if url.startswith("wss") else None  # Tornado's own is made when it is loaded
-    request = tornado.httpclient.HTTPRequest(url, connect_timeout=20, ssl_options=tls)
+    request = tornado.httpclient.HTTPRequest(url, ssl_options=tls)
     while True:
         try:
             return await tornado.websocket.websocket_connect(request, max_message_size=2**30)

@@ -9,7 +9,7 @@ import tornado.websocket
 
 
 async def read(url, name, config):
-    socket = await tornado.websocket.websocket_connect(url, connect_timeout=20, max_message_size=2**30)
+    socket = await tornado.websocket.websocket_connect(url, max_message_size=2**30)
     client = perspective.AsyncClient(lambda message: socket.write_message(message, binary=True))
 
     async def receive():

@@ -303,7 +303,7 @@ def hosted(shared_stand_in, tmp_path_factory):
 
 
 async def connect(port, **headers):
-    request = tornado.httpclient.HTTPRequest(f"ws://127.0.0.1:{port}/websocket", headers=headers, connect_timeout=20)
+    request = tornado.httpclient.HTTPRequest(f"ws://127.0.0.1:{port}/websocket", headers=headers)
     return await asyncio.wait_for(tornado.websocket.websocket_connect(request), ANSWER_S)
 
 

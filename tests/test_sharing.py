@@ -20,7 +20,7 @@ WAIT_S = 20
 @contextlib.asynccontextmanager
 async def viewer(port):
     """The table stock_values as a page of its own would open it."""
-    socket = await tornado.websocket.websocket_connect(f"ws://127.0.0.1:{port}/websocket", connect_timeout=20)
+    socket = await tornado.websocket.websocket_connect(f"ws://127.0.0.1:{port}/websocket")
     client = perspective.AsyncClient(lambda message: socket.write_message(message, binary=True))
 
     async def take_messages():
