@@ -175,9 +175,9 @@ class Feed:
 
     async def show_more(self, comparison, shown):
         """Reads and shows the rows that were not shown, the newest that fit; all others are missed."""
-        room = self.limit - self.held if self.loading else 0 if self.full else self.limit
+        room, held = 0 if self.full else self.limit, self.held if self.loading else 0
         self.full = False
-        (sizes, left), alike = comparison.fit(room), {}
+        (sizes, left), alike = comparison.fit(room, self.began + WINDOW_S, held), {}
         if any(second >= self.began for second in sizes):
             self.late_at = time.monotonic()
         if self.loading and sum(sizes.values()) > self.limit // 10:

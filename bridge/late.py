@@ -91,15 +91,19 @@ class Comparison:
         if left:
             self.hours[hour] = -left
 
-    def fit(self, room):
-        """({second: rows to be read}, of those that were not shown the newest `room`; {second: others})."""
+    def fit(self, room, began, held):
+        """({second: rows to be read}, of those that were not shown the newest `room`; {second: others}).
+
+        Those with a time before second `began` leave room for the rows that are `held`, others take their place.
+        """
         sizes, left = {}, {}
         for second in sorted(self.more, reverse=True):
             stored, more = self.more[second]
             more = min(more, stored - self.shown.expected(second))  # a tick may have shown some meanwhile
             if more <= 0:
                 continue
-            fit = min(more, max(room, 0)) if self.shown.is_readable(second) else 0
+            free = max(room if second >= began else room - held, 0)
+            fit = min(more, free) if self.shown.is_readable(second) else 0
             room -= fit
             if fit:
                 sizes[second] = stored if fit == more else fit + self.shown.expected(second)  # the newest may be shown

@@ -122,6 +122,30 @@ def test_of_a_second_that_a_tick_showed_a_part_of_the_rest_is_loaded_as_far_as_i
     assert site.feed.counters.missed_rows == 0
 
 
+@pytest.mark.parametrize("history_s", [0, 3600])
+def test_rows_that_come_while_the_past_is_not_loaded_yet_fit_as_all_that_come_later(history_s):
+    """On a busy machine the first comparison is late, and finds rows that no tick has shown."""
+
+    async def more_than_the_limit_before_the_first_comparison():
+        site = Site(MemorySource(), 40, history_s)
+        await site.insert("a", -300, 60)
+        await site.tick()
+        for _ in range(2):
+            site.source.clock += 2
+            site.feed.offset_s += 2  # as if as many seconds had been waited for
+            await site.insert("a", 0, 20)
+            await site.tick()
+        await site.insert("b", -1.5, 20)
+        await site.pass_time(3)
+        await site.pass_time(3)
+        return site
+
+    site = asyncio.run(more_than_the_limit_before_the_first_comparison())
+    assert sum(device == "b" for _, device in site.shown) == 20
+    assert site.feed.counters.missed_rows == 0
+    assert site.feed.held == 40
+
+
 def test_rows_that_nothing_tells_apart_are_counted_as_missed_once():
     async def two_rows_of_each_time():
         site, found = Site(MemorySource(), 1000, history_s=600), []

@@ -292,6 +292,24 @@ test("of a second that a tick showed a part of, the rest is loaded as far as it 
   assert.deepStrictEqual([site.shown.size, site.feed.held, site.feed.counters.missedRows], [1200, 1200, 0]);
 });
 
+for (const historyS of [0, 3600])
+  test(`rows that come while the past is not loaded yet fit as all that come later, with a history of ${historyS} s`, async () => {
+    const site = new Site(40, {}, historyS);
+    site.source.insert("a", -300, 60);
+    await site.tick();
+    for (let k = 0; k < 2; k++) {
+      site.source.clock += 2;
+      site.feed.offsetS += 2; // as if as many seconds had been waited for
+      site.source.insert("a", 0, 20);
+      await site.tick();
+    }
+    const late = site.source.insert("b", -1.5, 20);
+    await site.pass(3);
+    await site.pass(3);
+    assert.deepStrictEqual([site.feed.held, site.feed.counters.missedRows], [40, 0]);
+    assert.ok(late.every((key) => site.shown.get(key) === 1));
+  });
+
 test("rows that nothing tells apart are counted as missed, once", async () => {
   const [site, found] = [new Site(1000, {}, 600), []];
   const { read } = site.feed;

@@ -174,9 +174,9 @@ export class Feed {
 
   /** Reads and shows the rows that were not shown, the newest that fit; all others are missed. */
   async showMore(comparison, shown) {
-    const room = this.isLoading ? this.limit - this.held : this.isFull ? 0 : this.limit;
+    const [room, held] = [this.isFull ? 0 : this.limit, this.isLoading ? this.held : 0];
     this.isFull = false;
-    const [sizes, left] = comparison.fit(room);
+    const [sizes, left] = comparison.fit(room, this.began + WINDOW_S, held);
     const alike = new Map(); // second: rows that nothing tells from others
     if ([...sizes.keys()].some((second) => second >= this.began)) this.lateAt = performance.now();
     const total = [...sizes.values()].reduce((sum, size) => sum + size, 0);

@@ -101,14 +101,19 @@ export class Comparison {
     if (left) this.hours.set(hour, -left);
   }
 
-  /** [Map of second to rows to be read, of those that were not shown the newest `room`, Map of second to others]. */
-  fit(room) {
+  /**
+   * [Map of second to rows to be read, of those that were not shown the newest `room`, Map of second to others].
+   *
+   * Those with a time before second `began` leave room for the rows that are `held`, others take their place.
+   */
+  fit(room, began, held) {
     const [sizes, left] = [new Map(), new Map()];
-    let free = Math.max(room, 0);
+    let free = room;
     for (const [second, { stored, more: counted }] of [...this.more].sort(([a], [b]) => b - a)) {
       const more = Math.min(counted, stored - this.shown.expected(second)); // a tick may have shown some meanwhile
       if (more <= 0) continue;
-      const fit = this.shown.isReadable(second) ? Math.min(more, free) : 0;
+      const most = Math.max(second >= began ? free : free - held, 0);
+      const fit = this.shown.isReadable(second) ? Math.min(more, most) : 0;
       free -= fit;
       if (fit) sizes.set(second, fit === more ? stored : fit + this.shown.expected(second)); // the newest may be shown
       if (fit < more) left.set(second, more - fit);
