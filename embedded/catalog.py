@@ -34,7 +34,8 @@ class Table:
 
     def select(self, batch):
         """DuckDB's SELECT that gives the columns of an Arrow table named `batch` this table's types."""
-        columns = [each for each in (TBNAME, *(self.tags or ()), *self.columns) if each.stored in batch.column_names]
+        there = {*batch.column_names}
+        columns = [each for each in (TBNAME, *(self.tags or ()), *self.columns) if each.stored in there]
         return f"SELECT {', '.join(f'{each.stored}::{each.duck} AS {each.stored}' for each in columns)} FROM batch"
 
 

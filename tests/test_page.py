@@ -103,7 +103,7 @@ def test_tables_of_more_columns_than_views_of_groups_and_views_at_all_may_have(b
         database.query(f"INSERT INTO {{db}}.device USING {{db}}.wide TAGS (1) VALUES (NOW, {row})")
 
     insert(1)
-    server = chain.server_of("{db}.wide", "{db}.widest", flags=["--history", "10m"])
+    server = chain.server_of("{db}.wide", "{db}.widest", flags=["--history", "10m", *SLOW])
     with Page(browser) as page:
         for number, layout in enumerate(("newest", "latest"), 1):
             page.open(f"http://127.0.0.1:{chain.port}/?table=wide&layout={layout}")
