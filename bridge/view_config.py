@@ -24,6 +24,8 @@ class Features:
             kind: {each.name: len(each.args) for each in found.aggregates}
             for kind, found in features.aggregates.items()
         }
+        for kind in (pb.DATE, pb.DATETIME):  # it says that it knows it, fails, and crashes when rows come
+            self.aggregates[kind].pop("avg", None)
 
 
 def check_config(config, columns, expressions, features):

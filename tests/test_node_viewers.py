@@ -17,6 +17,7 @@ from test_sharing import (  # noqa: F401 (pytest runs them with this module's si
 from test_viewers import (  # noqa: F401 (pytest runs them with this module's sites)
     test_a_view_that_is_too_large_is_refused_in_words_and_the_viewer_goes_on,
     test_a_whole_plain_table_can_be_exported_and_a_larger_view_not,
+    test_each_aggregate_that_the_engine_offers_makes_a_view_or_is_refused_and_rows_come_on,
     test_every_kind_with_nothing_in_it_is_answered_and_the_connection_stays,
     test_generated_expressions_and_requests,
     test_one_who_asks_all_the_time_waits_and_the_others_do_not,

@@ -12,7 +12,8 @@ COLUMNS = {"timestamp": pb.DATETIME, "ticker": pb.STRING, "open": pb.FLOAT, "vol
 @pytest.fixture(scope="module")
 def features():
     operators = {kind: pb.Features.Operators(options=["==", "in", "is null"]) for kind in COLUMNS.values()}
-    names = [pb.Features.Aggregate(name="sum"), pb.Features.Aggregate(name="weighted mean", args=[pb.FLOAT])]
+    names = [pb.Features.Aggregate(name=name) for name in ("sum", "avg")]
+    names.append(pb.Features.Aggregate(name="weighted mean", args=[pb.FLOAT]))
     aggregates = {kind: pb.Features.Aggregates(aggregates=names) for kind in COLUMNS.values()}
     return view_config.Features(pb.Features(filter_ops=operators, aggregates=aggregates).SerializeToString())
 
@@ -37,6 +38,7 @@ USEFUL = [
     view(group_by=["ticker", "e"], split_by=["date"], columns=["open"], sort=[("open", pb.ViewConfig.COL_DESC)]),
     view(filter=[("open", "==", pb.Scalar(float=1)), ("ticker", "in"), ("ticker", "is null", pb.Scalar(null=0))]),
     view(aggregates={"open": ["weighted mean", "volume"], "volume": ["sum"]}),
+    view(aggregates={"open": ["avg"], "volume": ["avg"]}, group_by=["ticker"]),
     view(windows={"w": {"source": "open", "op": "avg", "rows": 5, "partition_by": ["ticker"]}}, columns=["w"]),
 ]
 USELESS = [
@@ -64,6 +66,8 @@ USELESS = [
     view(aggregates={"open": ["sum", "volume"]}),
     view(aggregates={"open": ["weighted mean"]}),
     view(aggregates={"open": ["weighted mean", "nothing"]}),
+    view(aggregates={"date": ["avg"]}, group_by=["ticker"]),
+    view(aggregates={"timestamp": ["avg"]}, group_by=["ticker"]),
     view(windows={"w": {"source": "nothing", "op": "avg"}}),
     view(windows={"w": {"source": "open", "op": "nothing"}}),
     view(windows={"w": {"source": "open", "op": "avg", "partition_by": ["e"]}}),

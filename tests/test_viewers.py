@@ -89,6 +89,26 @@ def test_a_view_that_is_too_large_is_refused_in_words_and_the_viewer_goes_on(sit
     beside_an_honest_viewer(site, scene)
 
 
+def test_each_aggregate_that_the_engine_offers_makes_a_view_or_is_refused_and_rows_come_on(site):
+    few = [pb.ViewConfig.Filter(column="open", op=">", value=[pb.Scalar(float=490)])]
+
+    async def scene(_):
+        async with bare(site.port) as viewer:
+            features = pb.Features.FromString((await viewer.request("get_features")).get_features)
+            schema = pb.TableSchema.FromString((await viewer.request("table_schema", TABLE)).table_schema).schema.schema
+            for column in schema:
+                for offered in features.aggregates[column.type].aggregates:
+                    aggregate = pb.ViewConfig.Aggregate(aggregations=[offered.name, *["open"] * len(offered.args)])
+                    config = {"group_by": ["ticker"], "filter": few, "aggregates": {column.name: aggregate}}
+                    error = await viewer.make_view("view", **config)
+                    is_refused = offered.name == "avg" and column.type in (pb.DATE, pb.DATETIME)
+                    assert ("avg is not known" in error) == is_refused, (column.name, offered.name, error)
+                    assert is_refused or await viewer.error("view_to_csv", "view") == "", (column.name, offered.name)
+                    await viewer.request("view_delete", "view")
+
+    beside_an_honest_viewer(site, scene)
+
+
 def test_a_whole_plain_table_can_be_exported_and_a_larger_view_not(site):
     async def scene(_):
         async with bare(site.port) as viewer:

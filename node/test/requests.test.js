@@ -106,7 +106,10 @@ test("every kind that is declared, but errors, has a content", () => {
 const features = new Features(
   make("Features", {
     filter_ops: { [STRING]: { options: ["==", "in", "is null"] }, [FLOAT]: { options: [">"] }, 2: { options: [">"] } },
-    aggregates: { [FLOAT]: { aggregates: [{ name: "sum" }, { name: "weighted mean", args: [FLOAT] }] } },
+    aggregates: {
+      [FLOAT]: { aggregates: [{ name: "sum" }, { name: "weighted mean", args: [FLOAT] }] },
+      2: { aggregates: [{ name: "avg" }] },
+    },
   }),
 );
 const COLUMNS = new Map([
@@ -170,6 +173,7 @@ for (const [what, config] of Object.entries({
   "a comparison of another type": { filter: [{ column: "open", op: "in", value }] },
   "a time beyond all times": { filter: [{ column: "ts", op: ">", value: [{ float: 1e300 }] }] },
   "an aggregate that is not known": { aggregates: { open: { aggregations: ["nope"] } } },
+  "the average of a time": { group_by: ["ticker"], aggregates: { ts: { aggregations: ["avg"] } } },
   "an aggregate without its column": { aggregates: { open: { aggregations: ["weighted mean"] } } },
   "a sort that is not known": { sort: [{ column: "open", op: 99 }] },
   "a window that is not known": { windows: { w: { source: "open", op: "nope" } } },
