@@ -51,6 +51,7 @@ class Value:
     kind: str  # a letter as above; m when it is now this, now that
     size: int = 0  # characters of a text, at most
     literal: str = ""  # a text that is written out
+    sure: bool = False  # a number that the engine gives its type; to others, as those of hypot() or 1/0, it gives any
 
 
 def call(name, arguments):
@@ -62,9 +63,12 @@ def call(name, arguments):
         raise ValueError(f"{name}() can't be used with {words}")
     if name == "bucket" and given != "nn" and not BUCKET.fullmatch(arguments[1].literal):
         raise ValueError("bucket() of a time needs s, m, h, D, W, M or Y, with a number that divides, as '5m'")
+    if name == "bucket" and given == "nn" and not arguments[0].sure:
+        raise ValueError("bucket() of a calculated number needs float() around that, as bucket(float(1 / 3), 5)")
     kind = given[0].replace("l", "t") if result == "*" else result
     size = length(name, arguments) if kind == "t" else 0
-    return Value(kind, size), TEXT_COST if kind == "t" or "t" in given else 1, size
+    value = Value(kind, size, sure=name in ("integer", "float", "bucket"))
+    return value, TEXT_COST if kind == "t" or "t" in given else 1, size
 
 
 def length(name, arguments):

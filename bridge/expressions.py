@@ -162,7 +162,7 @@ class Parser:
         self.at += 1
         name = token.lower()
         if what == "number":
-            return Value("n")
+            return Value("n", sure=True)
         if what == "text":
             if len(token) > MAX_LITERAL:
                 self.fail(f"a text of more than {MAX_LITERAL} characters", back=1)
@@ -171,7 +171,7 @@ class Parser:
             if token[1:-1] not in self.columns:
                 self.fail(f"there is no column {token}", back=1)
             kind = LETTERS[self.columns[token[1:-1]]]
-            return Value(kind, COLUMN_TEXT if kind == "t" else 0)
+            return Value(kind, COLUMN_TEXT if kind == "t" else 0, sure=True)
         if token == "(":
             value = self.nested(self.expression)
             self.expect(")")

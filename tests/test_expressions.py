@@ -23,6 +23,7 @@ ACCEPTED = {
     "bucket(\"timestamp\", 'M')": "datetime",
     "bucket(\"date\", '1Y')": "date",
     'bucket("open", 10)': "number",
+    'bucket(float("open" / "close"), bucket(integer("ticker"), 0.5))': "number",
     '("close" - "open") / "open" * 100': "number",
     '// Price for each client\n"open"': "number",
     '# while (true)\n"open" /* repeat */': "number",
@@ -49,6 +50,17 @@ ACCEPTED = {
     "// it's the client's\n\"open\"": "number",
 }
 CRASHING = ['bucket("ticker", 1)', 'bucket("timestamp", 5)', 'bucket("for", true)', "bucket(\"ticker\", '1s')"]
+CRASHING += [
+    "bucket(hypot(3, 4), 2)",
+    'bucket("open" / 0, 2)',
+    'bucket(-csc("open"), 2)',
+    "bucket(coalesce(hypot(3, 4), 1), 2)",
+]
+CRASHING += [
+    "bucket(coalesce(hypot(3, 4), 1), 2)",
+    'bucket("open" > 5 ? hypot(3, 4) : 3, 2)',
+    'var x := roundn("open", 2); bucket(x, 2)',
+]
 STOPPING = [
     "while (true) { 1; }; 1",
     "WHILE(1){1}",

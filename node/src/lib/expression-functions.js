@@ -44,8 +44,11 @@ const BUCKET = /^(?:1?[smhDWMY]|(?:5|10|15|20|30)[sm]|(?:2|3|4|6|12)h|[2346]M|\d
 const KINDS = { n: "number", b: "boolean", t: "text", l: "text", d: "datetime", c: "date" };
 export const kindName = (kind, other) => KINDS[kind] ?? other;
 
-/** What is known of a value before there is a row: kind (a letter as above; m: several), characters at most, literal. */
-export const makeValue = (kind, size = 0, literal = "") => ({ kind, size, literal });
+/**
+ * What is known of a value before there is a row: kind (a letter as above; m: several), characters at most, literal.
+ * isSure: a number that the engine gives its type; to others, as those of hypot() or 1/0, it gives any.
+ */
+export const makeValue = (kind, size = 0, literal = "", isSure = false) => ({ kind, size, literal, isSure });
 
 /** [value, cost, characters of new texts] of a call; Error when it can't be made. */
 export function call(name, parameters) {
@@ -58,9 +61,13 @@ export function call(name, parameters) {
   if (name === "bucket" && given !== "nn" && !BUCKET.test(parameters[1].literal)) {
     throw new Error("bucket() of a time needs s, m, h, D, W, M or Y, with a number that divides, as '5m'");
   }
+  if (name === "bucket" && given === "nn" && !parameters[0].isSure) {
+    throw new Error("bucket() of a calculated number needs float() around that, as bucket(float(1 / 3), 5)");
+  }
   const kind = result === "*" ? given[0].replace("l", "t") : result;
   const size = kind === "t" ? lengthOf(name, parameters) : 0;
-  return [makeValue(kind, size), kind === "t" || given.includes("t") ? TEXT_COST : 1, size];
+  const value = makeValue(kind, size, "", ["integer", "float", "bucket"].includes(name));
+  return [value, kind === "t" || given.includes("t") ? TEXT_COST : 1, size];
 }
 
 /** The most characters that the text which a function makes can have. */

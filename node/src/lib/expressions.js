@@ -143,14 +143,14 @@ class Parser extends Cursor {
     const { what, token } = this.tokens[this.at];
     this.at += 1;
     const name = token.toLowerCase();
-    if (what === "number") return makeValue("n");
+    if (what === "number") return makeValue("n", 0, "", true);
     if (what === "text") {
       if (token.length > MAX_LITERAL) this.fail(`a text of more than ${MAX_LITERAL} characters`, 1);
       return makeValue("l", token.length - 2, token.slice(1, -1));
     }
     if (what === "column") {
       const kind = LETTERS[this.columns.get(token.slice(1, -1)) ?? this.fail(`there is no column ${token}`, 1)];
-      return makeValue(kind, kind === "t" ? COLUMN_TEXT : 0);
+      return makeValue(kind, kind === "t" ? COLUMN_TEXT : 0, "", true);
     }
     if (token === "(") {
       const value = this.nested(() => this.expression());
