@@ -12,7 +12,7 @@ COLUMNS = {"timestamp": pb.DATETIME, "ticker": pb.STRING, "open": pb.FLOAT, "vol
 @pytest.fixture(scope="module")
 def features():
     operators = {kind: pb.Features.Operators(options=["==", "in", "is null"]) for kind in COLUMNS.values()}
-    names = [pb.Features.Aggregate(name=name) for name in ("sum", "avg")]
+    names = [pb.Features.Aggregate(name=name) for name in ("sum", "avg", "high minus low")]
     names.append(pb.Features.Aggregate(name="weighted mean", args=[pb.FLOAT]))
     aggregates = {kind: pb.Features.Aggregates(aggregates=names) for kind in COLUMNS.values()}
     return view_config.Features(pb.Features(filter_ops=operators, aggregates=aggregates).SerializeToString())
@@ -66,6 +66,7 @@ USELESS = [
     view(aggregates={"open": ["sum", "volume"]}),
     view(aggregates={"open": ["weighted mean"]}),
     view(aggregates={"open": ["weighted mean", "nothing"]}),
+    view(aggregates={"open": ["high minus low"]}, group_by=["ticker"]),
     view(aggregates={"date": ["avg"]}, group_by=["ticker"]),
     view(aggregates={"timestamp": ["avg"]}, group_by=["ticker"]),
     view(windows={"w": {"source": "nothing", "op": "avg"}}),

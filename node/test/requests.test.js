@@ -107,7 +107,7 @@ const features = new Features(
   make("Features", {
     filter_ops: { [STRING]: { options: ["==", "in", "is null"] }, [FLOAT]: { options: [">"] }, 2: { options: [">"] } },
     aggregates: {
-      [FLOAT]: { aggregates: [{ name: "sum" }, { name: "weighted mean", args: [FLOAT] }] },
+      [FLOAT]: { aggregates: [{ name: "high minus low" }, { name: "sum" }, { name: "weighted mean", args: [FLOAT] }] },
       2: { aggregates: [{ name: "avg" }] },
     },
   }),
@@ -173,6 +173,10 @@ for (const [what, config] of Object.entries({
   "a comparison of another type": { filter: [{ column: "open", op: "in", value }] },
   "a time beyond all times": { filter: [{ column: "ts", op: ">", value: [{ float: 1e300 }] }] },
   "an aggregate that is not known": { aggregates: { open: { aggregations: ["nope"] } } },
+  "an aggregate that crashes without rows": {
+    group_by: ["ticker"],
+    aggregates: { open: { aggregations: ["high minus low"] } },
+  },
   "the average of a time": { group_by: ["ticker"], aggregates: { ts: { aggregations: ["avg"] } } },
   "an aggregate without its column": { aggregates: { open: { aggregations: ["weighted mean"] } } },
   "a sort that is not known": { sort: [{ column: "open", op: 99 }] },

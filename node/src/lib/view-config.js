@@ -25,8 +25,11 @@ export class Features {
       aggregates,
       (each) => new Map(each.aggregates.map(({ name, args }) => [name, args.length])),
     );
-    // it says that it knows it, fails, and crashes when rows come
-    for (const type of TIMES) this.aggregates.get(type)?.delete("avg");
+    // it says that it knows these, and crashes (docs/engine-faults.md)
+    for (const [type, found] of this.aggregates) {
+      found.delete("high minus low");
+      if (TIMES.includes(type)) found.delete("avg");
+    }
   }
 }
 
