@@ -86,8 +86,8 @@ class Session:
     def dimensions(self, view):
         return pb.Dimensions.FromString(self.ask("view_dimensions", view))
 
-    def make_view(self, table, view, config):
-        """Makes a view; Invalid when it can't be made, or would cost too much."""
+    def check_view(self, table, config):
+        """Puts a config in order; Invalid when no view can be made of it, or it would cost too much."""
         if self.features is None:
             self.features = view_config.Features(self.ask("get_features"))
         validated = self.validate(table, config.expressions)
@@ -95,6 +95,9 @@ class Session:
             raise Invalid(f"{name}: {error.error_message}")
         view_config.check_config(config, self.columns(table), dict(validated.expression_schema), self.features)
         self.counts.check_view(table, config)
+
+    def make_view(self, table, view, config):
+        """Makes a view that check_view() has let through; Invalid when the engine can't, or it is too large."""
         self.ask("table_make_view", table, pb.MakeView(view_id=view, config=config).SerializeToString())
         try:
             costs.check_size(config, self.dimensions(view))

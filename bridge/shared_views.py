@@ -134,6 +134,7 @@ class SharedViews:
             raise
 
     def make_in_engine(self, view, digest):
+        self.session.check_view(view.table, view.config)
         self.engine.mark.add_young(digest)  # also of one that fails: something of it may be left in the engine
         self.session.make_view(view.table, view.name, view.config)
         view.in_engine = True

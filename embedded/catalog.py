@@ -61,11 +61,14 @@ class Database:
         return next((Found(table, True, False) for table in self.tables.values() if name in table.subtables), None)
 
 
+def by_name(columns):
+    return {column.name: column for column in columns}
+
+
 def named(columns, name):
-    """The column of that name; TDengineError when there is none."""
-    found = [column for column in columns if column.name == name]
-    refuse(not found, 0x2602, f"Invalid column name: {name}")
-    return found[0]
+    """The column of that name, of by_name()'s; TDengineError when there is none."""
+    refuse(name not in columns, 0x2602, f"Invalid column name: {name}")
+    return columns[name]
 
 
 def to_json(databases):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from . import protocol
-from .catalog import named
+from .catalog import by_name, named
 from .errors import NO_TABLE, SYNTAX, UNPARSABLE, TDengineError, refuse
 from .sql import Parser, plain_rows
 from .storage import Rows
@@ -37,7 +37,8 @@ class Insert:
             parser.refuse(not stable.is_stable)
             tags = stable.table.tags
             names = parser.listed(parser.name) if parser.is_next("(") else [tag.name for tag in tags]
-            self.tags, found = [named(tags, name) for name in names], found or stable
+            known = by_name(tags)
+            self.tags, found = [named(known, name) for name in names], found or stable
             parser.expect("tags")
             self.given = self.parse_values(parser, self.tags, stable.table, (0x260D, "Tags number not matched"))
         else:
@@ -46,7 +47,8 @@ class Insert:
         self.name, self.table = name[1], found.table
         self.columns = self.known_columns = self.table.columns
         if parser.is_next("("):
-            self.columns = [named(self.table.columns, name) for name in parser.listed(parser.name)]
+            known = by_name(self.table.columns)
+            self.columns = [named(known, name) for name in parser.listed(parser.name)]
         keys_missing = {*self.table.keys} - {"n", *(column.stored for column in self.columns)}
         refuse(keys_missing, 0x0200, "Primary timestamp column should not be null")
         parser.expect("values")

@@ -5,7 +5,7 @@ import time
 import duckdb
 
 from . import blocks
-from .catalog import TBNAME
+from .catalog import TBNAME, by_name, named
 from .errors import STAND_IN, SYNTAX, TDengineError, refuse
 from .sql import NANOSECONDS, lower_outside_quotes, nanoseconds
 from .storage import blob
@@ -41,7 +41,7 @@ class Select:
         self.items, self.used, self.functions = [], set(), set()
         self.where, self.window, self.order, self.limit = "true", "", [], ""
         self.source, self.precision = "(VALUES (0)) nothing", 0
-        self.star, self.names = [], {}  # what * stands for, and what may be named
+        self.star, self.names, self.subtable = [], {}, {}  # what * stands for, what may be named, and by tbname
         start = parser.at
         while parser.token.kind not in ("end", "bad") and not parser.is_next("from"):
             parser.next()
@@ -62,8 +62,8 @@ class Select:
         if self.found.is_subtable:
             self.where = f"n = {blob(name[1])}"
         self.star = [*table.columns, *tags] if self.found.is_stable else table.columns
-        tbname = TBNAME if tags else TBNAME._replace(stored=blob(name[1]))
-        self.names = {"": tbname, "tbname": tbname} | {column.name: column for column in (*table.columns, *tags)}
+        self.subtable = by_name([TBNAME if tags else TBNAME._replace(stored=blob(name[1]))])
+        self.names = self.subtable | by_name([*table.columns, *tags])
 
     def item(self):
         """The Columns of an item of the list."""
@@ -147,10 +147,10 @@ class Select:
             return self.function(parser.one_of("count", "sum", "cast", "server_version"))
         if parser.accept("_wstart"):
             return Column("_wstart", TIMESTAMP, stored="w")  # which DuckDB does not find without a window
-        name = "" if parser.accept("tbname") else parser.name()  # the former also beside a column of that name
-        refuse(name not in self.names, 0x2602, f"Invalid column name: {name or 'tbname'}")
-        self.used.add(self.names[name].stored)
-        return self.names[name]
+        subtable = parser.accept("tbname")  # without back-quotes, also beside a column of that name
+        column = named(self.subtable, "tbname") if subtable else named(self.names, parser.name())
+        self.used.add(column.stored)
+        return column
 
     def function(self, name):
         """The Column of a function, at its parenthesis."""

@@ -4,7 +4,7 @@ CREATE, DROP, ALTER, USE, DESCRIBE, SHOW and DELETE are here: functions that sta
 """
 
 from . import insert, select
-from .catalog import Database, named
+from .catalog import Database, by_name, named
 from .errors import NO_TABLE, SYNTAX, TDengineError, refuse
 from .select import Result, Select
 from .sql import Parser, nanoseconds
@@ -141,7 +141,7 @@ def alter(session, parser):
         columns = [*table.columns, parse_column(parser)._replace(stored=stored)]
         change = f"ADD COLUMN {stored} {columns[-1].duck}"
     else:
-        column = named(table.columns, parser.name())
+        column = named(by_name(table.columns), parser.name())
         columns = [each for each in table.columns if each != column or column.stored in table.keys]
         change = f"DROP COLUMN {column.stored}"
         session.storage.topics.refuse_change([table])

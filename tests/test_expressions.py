@@ -55,9 +55,6 @@ CRASHING += [
     'bucket("open" / 0, 2)',
     'bucket(-csc("open"), 2)',
     "bucket(coalesce(hypot(3, 4), 1), 2)",
-]
-CRASHING += [
-    "bucket(coalesce(hypot(3, 4), 1), 2)",
     'bucket("open" > 5 ? hypot(3, 4) : 3, 2)',
     'var x := roundn("open", 2); bucket(x, 2)',
 ]

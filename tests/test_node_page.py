@@ -16,6 +16,7 @@ from test_page import (  # noqa: F401 (pytest runs them with this site and chain
     test_metrics_are_prometheus_text,
     test_other_origins_read_what_they_may,
     test_perspective_comes_out_of_the_wheel_at_an_address_that_holds_the_version,
+    test_tables_of_more_columns_than_views_of_groups_and_views_at_all_may_have,
     test_the_first_view_is_the_grouped_grid_and_its_numbers_change,
 )
 

@@ -156,9 +156,12 @@ export class SharedViews {
         throw new Invalid("The server is at its limit: no more views for now.");
       this.views.set(view.name, view);
       const { table, name, config } = view;
-      // also of one that fails: something of it may be left in the engine
-      this.engine.young.add(digest("table_make_view", table, config));
-      await this.call("table_make_view", table, content, charge, "makeView", table, name, config);
+      try {
+        await this.call("table_make_view", table, content, charge, "makeView", table, name, config);
+      } finally {
+        // now, as updates that came first have cleared these; also when it failed: something may be left in the engine
+        this.engine.young.add(digest("table_make_view", table, config));
+      }
     } catch (error) {
       this.forget(view, error.message);
       throw error;
